@@ -1,0 +1,1 @@
+"""nashc: deploys multiplication-reduced hybrid CNNs on FPGAs."""

@@ -1,0 +1,1 @@
+"""Frozen domain values: loop nests, networks, accelerators, designs. Imports nothing but NumPy."""

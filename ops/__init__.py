@@ -1,0 +1,1 @@
+"""The operators of the ONNX domain `ai.nashc`, one file each."""
