@@ -1,0 +1,46 @@
+"""The constants of the accelerator template and of the board's memory that the timing model uses.
+
+The micro-architecture behind them is written down in docs/microarchitecture.md; nothing else adds or hides cycles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CHANNEL_BLOCK = 16
+"""Feature maps are stored as [channel block][row][column][16 channels]; the last block may be narrower."""
+
+PARTIAL_SUM_BITS = 32
+"""Width of an accumulator, in the output buffer and when it spills."""
+
+CHANNEL_PARAMETER_BITS = 64
+"""Bias and scale of one output channel; they travel with the weights."""
+
+BANK_BITS = 64
+BANK_DEPTH = 512
+"""One BRAM36 as a memory of 512 words of 64 data bits (the parity bits stay unused)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Timing constants of the template in cycles and bits.
+
+    burst_bits, burst_latency: the DRAM port has one burst in flight and pays the latency for each.
+    port_bits: width of the on-chip ports (activation read, activation write, pinned weights), one each a chunk.
+    step_overhead: cycles to start one step of the descriptor list; layer_overhead: to load a layer's registers.
+    pipeline_depth: operand, product, accumulate and write registers; the adder tree's levels come on top.
+    post_lanes: the most requantising lanes a chunk has; an array with fewer output lanes has just that many.
+    """
+
+    burst_bits: int
+    burst_latency: int
+    port_bits: int = 512
+    step_overhead: int = 4
+    layer_overhead: int = 32
+    pipeline_depth: int = 6
+    post_lanes: int = 64
+
+
+def banks(bits: int) -> int:
+    """On-chip banks that hold `bits` of data; a tensor never shares a bank."""
+    return max(1, -(-bits // (BANK_BITS * BANK_DEPTH)))
