@@ -1,0 +1,138 @@
+"""Every implementation of every registered operator against the definition; a new operator needs no line here."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nashc.ops import DOMAIN, OPERATORS, OPSET, conv_geometry, embed_functions, reference_ops, register_schemas
+from onnx.reference import ReferenceEvaluator
+from operator_cases import Case, assert_same, brute_force, cases, feeds, layers, model_of
+
+from nashc.core.network import Unit
+
+every_operator = pytest.mark.parametrize("name", list(OPERATORS))
+relaxed = settings(deadline=None, max_examples=40)
+
+
+def stock_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+@every_operator
+@relaxed
+@given(data=st.data())
+def test_reference_is_the_definition(name: str, data: st.DataObject) -> None:
+    case = data.draw(cases(name))
+    expected, magnitude = brute_force(case)
+    assert_same(case, case.operator.reference(*case.inputs, **case.attributes), expected, magnitude)
+
+
+@every_operator
+@relaxed
+@given(data=st.data(), symbolic=st.booleans())
+def test_all_runtimes_agree(name: str, data: st.DataObject, symbolic: bool) -> None:
+    """Two layers of one operator in one file: reference kernels, functions in onnx, functions in stock onnxruntime."""
+    both = (data.draw(cases(name)), data.draw(cases(name)))
+    model = model_of(*both)
+    if symbolic and all("SAME" not in case.attributes.get("auto_pad", "") for case in both):
+        model = model_of(*both, symbolic=True)
+    embedded = embed_functions(model)
+    runs = {
+        "reference kernels": ReferenceEvaluator(model, new_ops=reference_ops()).run(None, feeds(*both)),
+        "functions in onnx": ReferenceEvaluator(embedded).run(None, feeds(*both)),
+        "functions in onnxruntime": stock_session(embedded).run(None, feeds(*both)),
+    }
+    for i, case in enumerate(both):
+        expected, magnitude = brute_force(case)
+        for outputs in runs.values():
+            assert_same(case, outputs[i], expected, magnitude)
+
+
+@every_operator
+@relaxed
+@given(data=st.data())
+def test_checker_and_shape_inference(name: str, data: st.DataObject) -> None:
+    case = data.draw(cases(name))
+    register_schemas()
+    expected = case.operator.reference(*case.inputs, **case.attributes)
+    for model in (model_of(case), embed_functions(model_of(case))):
+        onnx.checker.check_model(model, full_check=True)
+        del model.graph.output[0].type.tensor_type.shape.dim[:]
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        found = inferred.graph.output[0].type.tensor_type
+        assert [d.dim_value for d in found.shape.dim] == list(expected.shape)
+        assert found.elem_type == onnx.helper.np_dtype_to_tensor_dtype(expected.dtype)
+
+
+@every_operator
+def test_symbolic_sizes_stay_symbolic(name: str) -> None:
+    register_schemas()
+    geometry = conv_geometry((2, 6, 8, 8), (4, 3, 3, 3), where="test", group=2)
+    operator = OPERATORS.get(name)
+    inputs, own = operator.sample(np.random.default_rng(0), geometry)
+    model = model_of(Case(operator, tuple(inputs), {"group": 2, **own}, geometry), symbolic=True)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    dims = inferred.graph.output[0].type.tensor_type.shape.dim
+    assert dims[1].dim_value == 4
+    assert [d.HasField("dim_value") for d in dims] == [False, True, False, False]
+
+
+@every_operator
+@pytest.mark.parametrize("onnx_opset", [13, 17, 18, 21, 23])
+def test_functions_follow_the_opset_of_the_model(name: str, onnx_opset: int) -> None:
+    geometry = conv_geometry((1, 4, 7, 6), (6, 2, 3, 2), where="test", group=2, pads=[1, 0, 2, 1], strides=[2, 1])
+    operator = OPERATORS.get(name)
+    inputs, own = operator.sample(np.random.default_rng(1), geometry)
+    case = Case(operator, tuple(inputs), {"group": 2, "pads": [1, 0, 2, 1], "strides": [2, 1], **own}, geometry)
+    expected, magnitude = brute_force(case)
+    embedded = embed_functions(model_of(case, onnx_opset=onnx_opset))
+    assert_same(case, stock_session(embedded).run(None, feeds(case))[0], expected, magnitude)
+    assert_same(case, ReferenceEvaluator(embedded).run(None, feeds(case))[0], expected, magnitude)
+
+
+@pytest.mark.parametrize("name", [o.name for o in OPERATORS.values() if o.integer])
+@relaxed
+@given(data=st.data(), exponent=st.integers(-12, 2))
+def test_integer_form_is_the_float_operator_on_dequantised_values(
+    name: str, data: st.DataObject, exponent: int
+) -> None:
+    """With a power-of-two input scale both sides are exact in float32, so they must be equal."""
+    form = OPERATORS.get(name).integer
+    assert form is not None
+    case = data.draw(cases(form.name))
+    x_scale = 2.0**exponent
+    own = {n: case.attributes.get(n, v) for n, v in case.operator.own_defaults.items()}
+    conv = {n: v for n, v in case.attributes.items() if n not in own}
+    floats = form.dequantise(case.inputs, own, x_scale)
+    expected = OPERATORS.get(name).reference(*floats, **conv)
+    scaled = case.operator.reference(*case.inputs, **case.attributes) * form.output_scale(own, x_scale)
+    np.testing.assert_array_equal(expected, scaled.astype(np.float32))
+
+
+@given(layer=layers())
+def test_loop_nest_has_the_sizes_of_the_layer(layer: tuple) -> None:
+    x_shape, w_shape, attributes = layer
+    geometry = conv_geometry(x_shape, w_shape, where="test", **attributes)
+    nest = geometry.nest
+    assert (nest.g * nest.k, nest.c, nest.fy * nest.fx) == (w_shape[0], w_shape[1], np.prod(w_shape[2:]))
+    assert nest.iy * nest.ix == np.prod(x_shape[2:])
+    top, left, bottom, right = nest.pad
+    assert nest.span(0, nest.oy) <= nest.iy + top + bottom < nest.span(0, nest.oy + 1)
+    assert nest.span(1, nest.ox) <= nest.ix + left + right < nest.span(1, nest.ox + 1)
+
+
+def test_registry_names_units_and_integer_forms() -> None:
+    for operator in OPERATORS.values():
+        assert operator.schema.name == operator.name
+        assert (operator.schema.domain, operator.schema.since_version) == (DOMAIN, OPSET)
+        assert operator.unit in Unit
+        if operator.integer:
+            assert OPERATORS.get(operator.integer.name).tolerance is None
