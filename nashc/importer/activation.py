@@ -1,0 +1,197 @@
+"""Recognise an activation function in any spelling.
+
+A part of the graph between a value x and a node m that computes a function f of one element of x, with scalar
+constants, is evaluated on a grid and compared with the functions that the post-processing lane knows. So
+HardSwish, x*HardSigmoid(x), x*clip(x+3, 0, 6)/6 and Add-Clip-Mul-Div are one rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from nashc.passes.graph import array, is_op
+
+LONGEST = 8
+"""Nodes of the longest known spelling, with room."""
+GRID = np.linspace(-9.0, 9.0, 361)
+
+Grid = np.ndarray
+_erf = np.vectorize(math.erf, otypes=[float])
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A recognised function: its name, its nodes and the value it ends in."""
+
+    name: str
+    nodes: tuple[ir.Node, ...]
+    output: ir.Value
+
+
+def _sigmoid(x: Grid) -> Grid:
+    return 1 / (1 + np.exp(-x))
+
+
+def _clip(lo: float, hi: float) -> Callable[[Grid], Grid]:
+    return lambda x: np.clip(x, lo, hi)
+
+
+KNOWN: dict[str, Callable[[Grid], Grid]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": _clip(0, 6),
+    "clip(-1,1)": _clip(-1, 1),
+    "hardswish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "hardsigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "hardsigmoid(0.2)": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+    "sigmoid": _sigmoid,
+    "silu": lambda x: x * _sigmoid(x),
+    "tanh": np.tanh,
+    "gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "gelu_sigmoid": lambda x: x * _sigmoid(1.702 * x),
+    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "abs": np.abs,
+}
+"""Functions without parameters; the first that fits names the activation."""
+
+SINGLE = {
+    "LeakyRelu": "leakyrelu", "PRelu": "prelu", "Elu": "elu", "Selu": "selu", "Celu": "celu", "Softsign": "softsign",
+    "ThresholdedRelu": "thresholdedrelu", "Shrink": "shrink", "Mish": "mish", "Swish": "silu", "Gelu": "gelu",
+}  # fmt: skip
+"""Operators that are an activation by themselves, whatever their parameters."""
+
+
+def find_activation(x: ir.Value, *, closed: bool) -> Activation | None:
+    """The largest known activation of `x`.
+
+    closed: every reader of x must belong to it (it is to be fused into the producer of x); otherwise other
+    readers of x are left alone.
+    """
+    if x.is_graph_output() and closed:
+        return None
+    inside: dict[ir.Node, Grid] = {}
+    values: dict[ir.Value, Grid] = {x: GRID}
+    best: Activation | None = None
+    frontier = [u.node for u in x.uses()]
+    while frontier and len(inside) < LONGEST:
+        node = frontier.pop(0)
+        if node in inside or not node.outputs:
+            continue
+        result = _evaluate(node, values)
+        if result is None:
+            continue
+        inside[node] = result
+        values[node.outputs[0]] = result
+        frontier += [u.node for u in node.outputs[0].uses()]
+        name = _name(node, result, x)
+        if name:
+            part = _between(x, node)
+            if _is_closed(part, node, x, closed):
+                best = Activation(name, part, node.outputs[0])
+    return best
+
+
+def _name(node: ir.Node, result: Grid, x: ir.Value) -> str:
+    if node.domain in ("", "ai.onnx") and node.op_type in SINGLE and node.inputs[0] is x:
+        return SINGLE[node.op_type]
+    for name, function in KNOWN.items():
+        if np.allclose(result, function(GRID), rtol=1e-4, atol=2e-5):
+            return name
+    if is_op(node, "Clip") and node.inputs[0] is x:
+        return f"clip({result[0]:g},{result[-1]:g})"
+    if is_op(node, "HardSigmoid") and node.inputs[0] is x:
+        return f"hardsigmoid({node.attributes.get_float('alpha', 0.2):g},{node.attributes.get_float('beta', 0.5):g})"
+    return ""
+
+
+def _between(x: ir.Value, end: ir.Node) -> tuple[ir.Node, ...]:
+    """Nodes on the way from x to `end`, in graph order of discovery."""
+    found: list[ir.Node] = []
+    pending = [end]
+    while pending:
+        node = pending.pop()
+        if node not in found:
+            found.append(node)
+            pending += [
+                v.producer()
+                for v in node.inputs
+                if v is not None and v is not x and v.const_value is None and v.producer()
+            ]  # type: ignore[misc]
+    return tuple(reversed(found))
+
+
+def _is_closed(part: tuple[ir.Node, ...], end: ir.Node, x: ir.Value, closed: bool) -> bool:
+    """Nothing outside reads an inner value."""
+    if closed and any(u.node not in part for u in x.uses()):
+        return False
+    inner = [node.outputs[0] for node in part if node is not end]
+    return all(not v.is_graph_output() and all(u.node in part for u in v.uses()) for v in inner)
+
+
+_BINARY: dict[str, Callable[[Grid, Grid], Grid]] = {
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide,
+    "Max": np.maximum, "Min": np.minimum, "Pow": np.power,
+}  # fmt: skip
+_UNARY: dict[str, Callable[[Grid], Grid]] = {
+    "Relu": lambda x: np.maximum(x, 0), "Sigmoid": _sigmoid, "Tanh": np.tanh, "Erf": _erf, "Exp": np.exp, "Neg": np.negative,
+    "Abs": np.abs, "Softplus": lambda x: np.log1p(np.exp(x)), "Reciprocal": np.reciprocal, "Sqrt": np.sqrt,
+    "HardSwish": KNOWN["hardswish"], "Identity": lambda x: x,
+}  # fmt: skip
+
+
+def _evaluate(node: ir.Node, values: dict[ir.Value, Grid]) -> Grid | None:
+    """The node's result on the grid, or None if it is no function of one element."""
+    if node.domain not in ("", "ai.onnx") or len(node.outputs) != 1:
+        return None
+    operands = [_operand(v, values) for v in node.inputs if v is not None]
+    with np.errstate(all="ignore"):
+        if node.op_type in SINGLE:
+            return _single(node, values)
+        if is_op(node, "Clip", "HardSigmoid") and node.inputs[0] in values:
+            return _parametrised(node, values[node.inputs[0]])
+        if any(o is None for o in operands):
+            return None
+        if node.op_type in _UNARY and len(operands) == 1:
+            return _UNARY[node.op_type](operands[0])  # type: ignore[arg-type]
+        if node.op_type in _BINARY and len(operands) == 2:
+            return _BINARY[node.op_type](*operands)  # type: ignore[arg-type]
+    return None
+
+
+def _operand(value: ir.Value, values: dict[ir.Value, Grid]) -> Grid | None:
+    if value in values:
+        return values[value]
+    stored = array(value)
+    return np.full_like(GRID, float(stored.reshape(-1)[0])) if stored is not None and stored.size == 1 else None
+
+
+def _single(node: ir.Node, values: dict[ir.Value, Grid]) -> Grid | None:
+    """Operators that _name knows by name; inside a longer spelling only the exact ones may go on."""
+    x = values.get(node.inputs[0]) if node.inputs[0] is not None else None
+    if x is None or any(v is not None and v not in values and v.const_value is None for v in node.inputs):
+        return None
+    if node.op_type == "Gelu":
+        return KNOWN["gelu_tanh" if node.attributes.get_string("approximate") == "tanh" else "gelu"](x)
+    return np.full_like(x, np.nan)
+
+
+def _parametrised(node: ir.Node, x: Grid) -> Grid | None:
+    if node.op_type == "HardSigmoid":
+        return np.clip(node.attributes.get_float("alpha", 0.2) * x + node.attributes.get_float("beta", 0.5), 0, 1)
+    bounds = []
+    for index, (key, default) in enumerate((("min", -np.inf), ("max", np.inf)), start=1):
+        value = node.inputs[index] if len(node.inputs) > index else None
+        if value is None:
+            bounds.append(node.attributes.get_float(key, default))
+        else:
+            stored = array(value)
+            if stored is None or stored.size != 1:
+                return None
+            bounds.append(float(stored.reshape(-1)[0]))
+    return np.clip(x, *bounds)

@@ -1,0 +1,172 @@
+"""Which axes of an ONNX value are channels.
+
+The accelerator stores a feature map pixel by pixel, all channels of a pixel together, whatever the order of axes in
+ONNX. So each value has a tuple of channel axes (in order), every other axis is rows or columns, and a Transpose or
+Reshape that keeps both orders moves no data. Convolutions fix axis 1, matrix products the last axis; the choice
+spreads over element-wise nodes, Transposes and Reshapes, forward and backward.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import prod
+
+import onnx_ir as ir
+
+from nashc.importer.ops import CHANNEL_FIRST, ELEMENTWISE, RELABELLING, weight_index
+from nashc.passes.graph import is_constant, is_op, static_shape
+from nashc.passes.transpose import permutation
+
+Axes = tuple[int, ...]
+
+
+class Layout:
+    """Channel axes of every value of a graph."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._axes: dict[ir.Value, Axes] = {}
+        self._queue: deque[ir.Node] = deque()
+        for node in graph:
+            for value, axes in _fixed(node):
+                self._set(value, axes)
+        self._spread()
+        for value in [*graph.inputs, *(v for node in graph for v in node.outputs)]:
+            if value not in self._axes:
+                self._set(value, default_axes(static_shape(value) or ()))
+                self._spread()
+
+    def axes(self, value: ir.Value) -> Axes:
+        """Channel axes of the value."""
+        return self._axes.get(value, default_axes(static_shape(value) or ()))
+
+    def size(self, value: ir.Value) -> tuple[int, int, int]:
+        """Channels, rows and columns of the value."""
+        return split(static_shape(value) or (), self.axes(value))
+
+    def _set(self, value: ir.Value, axes: Axes) -> None:
+        rank = len(static_shape(value) or ())
+        if value in self._axes or any(a >= rank for a in axes):
+            return
+        self._axes[value] = axes
+        producer = value.producer()
+        self._queue.extend(u.node for u in value.uses())
+        if producer is not None:
+            self._queue.append(producer)
+
+    def _spread(self) -> None:
+        while self._queue:
+            node = self._queue.popleft()
+            for source, target, rename in _links(node):
+                if source in self._axes and target not in self._axes:
+                    axes = rename(self._axes[source])
+                    if axes is not None:
+                        self._set(target, axes)
+
+
+def default_axes(shape: tuple[int, ...]) -> Axes:
+    """Axis 1 of a batched value, axis 0 of a vector."""
+    return () if not shape else (1,) if len(shape) > 1 else (0,)
+
+
+def split(shape: tuple[int, ...], axes: Axes) -> tuple[int, int, int]:
+    """Channels, rows and columns: the last axis that is no channel is columns, the ones before it are rows."""
+    rest = [d for a, d in enumerate(shape) if a not in axes]
+    channels = prod(shape[a] for a in axes)
+    return channels, prod(rest[:-1]), rest[-1] if rest else 1
+
+
+def _fixed(node: ir.Node) -> list[tuple[ir.Value, Axes]]:
+    x = node.inputs[0] if node.inputs else None
+    if x is None or not node.outputs:
+        return []
+    y = node.outputs[0]
+    if (node.domain, node.op_type) in CHANNEL_FIRST or (
+        is_op(node, node.op_type) and ("", node.op_type) in CHANNEL_FIRST
+    ):
+        return [(x, (1,)), (y, (1,))]
+    if weight_index(node) is not None and node.op_type in ("MatMul", "MatMulInteger", "QLinearMatMul", "Gemm"):
+        w = node.inputs[weight_index(node) or 0]
+        if w is not None and is_constant(w):
+            rank_x, rank_y = len(static_shape(x) or ()), len(static_shape(y) or ())
+            channel_x = 0 if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) else rank_x - 1
+            return [(x, (channel_x,)), (y, (rank_y - 1,))]
+    if is_op(node, "LayerNormalization"):
+        return [(x, (len(static_shape(x) or ()) - 1,))]
+    return []
+
+
+Link = tuple[ir.Value, ir.Value, Callable[[Axes], Axes | None]]
+
+
+def _links(node: ir.Node) -> list[Link]:
+    """How labels travel through a node: from value, to value, renaming."""
+    if not node.outputs or not node.inputs or node.inputs[0] is None:
+        return []
+    x, y = node.inputs[0], node.outputs[0]
+    if is_op(node, "Transpose"):
+        perm = permutation(node)
+        back = dict(enumerate(perm))
+        forth = {old: new for new, old in enumerate(perm)}
+        return [
+            (x, y, lambda axes: tuple(sorted(forth.get(a, a) for a in axes))),
+            (y, x, lambda axes: tuple(sorted(back.get(a, a) for a in axes))),
+        ]
+    if is_op(node, *RELABELLING):
+        before, after = static_shape(x), static_shape(y)
+        if before is None or after is None:
+            return []
+        return [
+            (x, y, lambda axes: carry(before, after, axes)),
+            (y, x, lambda axes: carry(after, before, axes)),
+        ]
+    if node.op_type in ELEMENTWISE:
+        values = [v for v in (*node.inputs, *node.outputs) if v is not None and v.const_value is None]
+        return [
+            (a, b, _shift(len(static_shape(b) or ()) - len(static_shape(a) or ())))
+            for a in values
+            for b in (y, x)
+            if a is not b and static_shape(a) and static_shape(b)
+        ] + [(y, v, _shift(len(static_shape(v) or ()) - len(static_shape(y) or ()))) for v in values if v is not y]
+    return []
+
+
+def _shift(by: int) -> Callable[[Axes], Axes | None]:
+    return lambda axes: tuple(a + by for a in axes) if all(a + by >= 0 for a in axes) else None
+
+
+def carry(before: tuple[int, ...], after: tuple[int, ...], axes: Axes) -> Axes | None:
+    """Channel axes after a Reshape, or None where a new axis mixes channels and pixels.
+
+    Both shapes are cut into the shortest runs of axes with equal products; axes of size 1 belong to no run.
+    """
+    found: list[int] = []
+    for old, new in runs(before, after):
+        kinds = {a in axes for a in old}
+        if len(kinds) > 1:
+            return None
+        if kinds == {True}:
+            found += new
+    if not found and any(before[a] == 1 for a in axes):
+        found = [a for a in default_axes(after) if after[a] == 1] or [a for a, d in enumerate(after) if d == 1][:1]
+    return tuple(found)
+
+
+def runs(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+    """Pairs of axis lists with equal products, sizes of 1 left out."""
+    old = [a for a, d in enumerate(before) if d != 1]
+    new = [a for a, d in enumerate(after) if d != 1]
+    pairs: list[tuple[list[int], list[int]]] = []
+    while old and new:
+        left, right = [old.pop(0)], [new.pop(0)]
+        while prod(before[a] for a in left) != prod(after[a] for a in right):
+            if prod(before[a] for a in left) < prod(after[a] for a in right):
+                if not old:
+                    return [*pairs, (left, right + new)]
+                left.append(old.pop(0))
+            else:
+                if not new:
+                    return [*pairs, (left + old, right)]
+                right.append(new.pop(0))
+        pairs.append((left, right))
+    return pairs

@@ -1,0 +1,180 @@
+"""Read an ONNX file that nobody vouches for.
+
+Requires: a path. Ensures: the model parses, is at most 2 GB with its external data, reads nothing outside its own
+folder, has only operators that its opset defines (other domains are left to the importer), no cycles and no
+dangling names; or a NashcError says what is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx_ir.passes.common import TopologicalSortPass
+
+from nashc.errors import NashcError, did_you_mean
+
+MAX_BYTES = 2**31 - 1
+EXPORT_AGAIN = "export the model again, or check it with onnx.checker"
+
+
+def load(path: str | Path) -> ir.Model:
+    """The checked model behind `path`."""
+    path = Path(path)
+    data = _read(path)
+    try:
+        proto = onnx.load_model_from_string(data)
+    except (DecodeError, ValueError, RuntimeError) as error:
+        raise NashcError(f"not an ONNX model: {error}", where=str(path), hint=EXPORT_AGAIN) from None
+    if not proto.HasField("graph"):
+        raise NashcError("not an ONNX model: it has no graph", where=str(path), hint=EXPORT_AGAIN)
+    _check_opsets(proto, str(path))
+    _check_tensors(proto, path)
+    _check_names(proto.graph, str(path), set())
+    try:
+        model = ir.serde.deserialize_model(proto)
+    except Exception as error:  # untrusted input: onnx_ir raises many kinds here
+        raise NashcError(f"the graph cannot be read: {_first(error)}", where=str(path), hint=EXPORT_AGAIN) from None
+    ir.external_data.set_base_dir(model.graph, str(path.parent.resolve()))
+    try:
+        TopologicalSortPass()(model)
+    except Exception as error:
+        raise NashcError(f"the graph has a cycle: {_first(error)}", where=str(path), hint=EXPORT_AGAIN) from None
+    return model
+
+
+def _read(path: Path) -> bytes:
+    if not path.exists():
+        raise NashcError("no such file", where=str(path), hint="check the path")
+    if not path.is_file():
+        raise NashcError("not a file", where=str(path), hint="give the path of an .onnx file")
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise NashcError(
+                f"{size:,} bytes are more than the 2 GB that protobuf allows",
+                where=str(path),
+                hint="store the weights as external data",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise NashcError(f"cannot be read: {error.strerror}", where=str(path), hint="check its permissions") from None
+
+
+def _first(error: BaseException) -> str:
+    """The root cause in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def _check_opsets(proto: onnx.ModelProto, file: str) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    for opset in proto.opset_import:
+        if opset.domain in ("", "ai.onnx") and not 1 <= opset.version <= newest:
+            raise NashcError(
+                f"opset {opset.version} is not known here (1 to {newest} are)",
+                where=file,
+                hint="export with an older opset or update the onnx package",
+            )
+    if not any(o.domain in ("", "ai.onnx") for o in proto.opset_import):
+        if any(n.domain in ("", "ai.onnx") for n in proto.graph.node):
+            raise NashcError("no opset_import for the standard operators", where=file, hint=EXPORT_AGAIN)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
+            for inner in attribute.graphs:
+                yield from _tensors(inner)
+
+
+def _check_tensors(proto: onnx.ModelProto, path: Path) -> None:
+    """Every stored tensor has the bytes that its shape asks for; external ones lie below the model's folder."""
+    total = 0
+    folder = path.parent.resolve()
+    for tensor in _tensors(proto.graph):
+        file = f"{path}: tensor '{tensor.name}'"
+        if any(d < 0 for d in tensor.dims):
+            raise NashcError(f"negative dimension in {list(tensor.dims)}", where=file, hint=EXPORT_AGAIN)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            total += _check_external(tensor, folder, file)
+        else:
+            try:
+                onnx.checker.check_tensor(tensor)
+            except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+                raise NashcError(_first(error), where=file, hint=EXPORT_AGAIN) from None
+    if total > MAX_BYTES:
+        raise NashcError(
+            f"{total:,} bytes of external data are more than 2 GB", where=str(path), hint="use a smaller model"
+        )
+
+
+def _check_external(tensor: onnx.TensorProto, folder: Path, file: str) -> int:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    hint = "external data must be a plain file in the model's folder or below it"
+    if not location or "\0" in location or os.path.isabs(location) or ".." in Path(location.replace("\\", "/")).parts:
+        raise NashcError(f"external data at '{location}' is outside the model's folder", where=file, hint=hint)
+    target = folder / location
+    if not target.resolve().is_relative_to(folder):
+        raise NashcError(f"external data at '{location}' leads out of the model's folder", where=file, hint=hint)
+    if not target.is_file():
+        raise NashcError(f"external data file '{location}' is missing", where=file, hint="copy it next to the model")
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
+    except ValueError:
+        raise NashcError(
+            "external data with an offset or length that is no number", where=file, hint=EXPORT_AGAIN
+        ) from None
+    size = target.stat().st_size
+    length = size - offset if length < 0 else length
+    if offset < 0 or offset + length > size:
+        raise NashcError(f"external data file '{location}' is too short", where=file, hint="copy it again")
+    bits = ir.DataType(tensor.data_type).bitwidth if tensor.data_type in set(ir.DataType) else 0
+    wanted = bits
+    for dim in tensor.dims:
+        wanted *= dim
+    if (wanted + 7) // 8 > length:
+        raise NashcError(
+            f"external data file '{location}' is too short for shape {list(tensor.dims)}",
+            where=file,
+            hint="copy it again",
+        )
+    return length
+
+
+def _check_names(graph: onnx.GraphProto, file: str, outer: set[str]) -> None:
+    """Every name that a node reads is defined somewhere, and defined once."""
+    defined: set[str] = set()
+    for name in [i.name for i in graph.input] + [n for node in graph.node for n in node.output if n]:
+        if name in defined:
+            raise NashcError(f"'{name}' is defined twice", where=file, hint=EXPORT_AGAIN)
+        defined.add(name)
+    defined |= {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer} | outer
+    for i, node in enumerate(graph.node):
+        place = f"{file}: node '{node.name or i}' ({node.op_type})"
+        for name in node.input:
+            if name and name not in defined:
+                raise NashcError(
+                    f"reads '{name}', which nothing produces",
+                    where=place,
+                    hint=did_you_mean(name, defined) if len(defined) < 1000 else EXPORT_AGAIN,
+                )
+        for attribute in node.attribute:
+            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                _check_names(inner, file, defined)
+    for output in graph.output:
+        if output.name not in defined:
+            raise NashcError(f"output '{output.name}' is produced by nothing", where=file, hint=EXPORT_AGAIN)

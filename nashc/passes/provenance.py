@@ -1,0 +1,78 @@
+"""Where every node of the source file went: in which node it lives on, or why it is gone.
+
+Nodes carry the names of the source nodes they stand for; the model carries the list of removed ones. Both are
+metadata_props (JSON), so they survive saving. Every pass that deletes a node says so here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+_NODES = "ai.nashc.nodes"
+_REMOVED = "ai.nashc.removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A source node that became no layer, and the reason."""
+
+    node: str
+    reason: str
+
+
+def name_nodes(graph: ir.Graph) -> None:
+    """Give every node of the graph a unique, deterministic name and tag it with it.
+
+    Requires: nothing. Ensures: names of the file are kept, except that duplicates get a suffix.
+    """
+    taken: set[str] = set()
+    for i, node in enumerate(graph):
+        base = node.name or f"{node.op_type}_{i}"
+        name, n = base, 1
+        while name in taken:
+            n += 1
+            name = f"{base}_{n}"
+        taken.add(name)
+        node.name = name
+        node.metadata_props[_NODES] = json.dumps([name])
+
+
+def sources(node: ir.Node) -> tuple[str, ...]:
+    """Names of the source nodes that this node stands for."""
+    tagged = node.metadata_props.get(_NODES)
+    return tuple(json.loads(tagged)) if tagged else (node.name or node.op_type,)
+
+
+def absorb(keeper: ir.Node, gone: ir.Node) -> None:
+    """`keeper` now also does the work of `gone`."""
+    keeper.metadata_props[_NODES] = json.dumps([*sources(keeper), *sources(gone)])
+
+
+def skip(model: ir.Model, node: ir.Node, reason: str) -> None:
+    """Record that `node` is deleted for `reason`."""
+    found = json.loads(model.metadata_props.get(_REMOVED, "[]"))
+    found += [[name, reason] for name in sources(node)]
+    model.metadata_props[_REMOVED] = json.dumps(found)
+
+
+def removed(model: ir.Model) -> tuple[Skip, ...]:
+    """Everything that the passes deleted so far, in order."""
+    return tuple(Skip(name, reason) for name, reason in json.loads(model.metadata_props.get(_REMOVED, "[]")))
+
+
+def live(graph: ir.Graph) -> Iterator[str]:
+    """Source names still present in the graph."""
+    for node in graph:
+        yield from sources(node)
+
+
+def skip_vanished(model: ir.Model, before: Iterable[str], reason: str) -> None:
+    """Record every source name that was there `before` and is now in no node, for passes of other libraries."""
+    known = {s.node for s in removed(model)} | set(live(model.graph))
+    found = json.loads(model.metadata_props.get(_REMOVED, "[]"))
+    found += [[name, reason] for name in before if name not in known]
+    model.metadata_props[_REMOVED] = json.dumps(found)
