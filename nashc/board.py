@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 LANE_KINDS = ("dsp", "dsp_packed", "lut8x8", "lut8x4", "shift", "shift5", "adder", "adder6", "vector")
 _FIGURE_KEYS = ("value", "unit", "source")
+_LARGEST_FILE = 256 * 1024
 _MOST = 1e18
 _LEAST_POSITIVE = 1e-9
 
@@ -64,13 +65,14 @@ class LaneCost:
 
 @dataclass(frozen=True, slots=True)
 class TemplateCost:
-    """What a chunk costs beyond its lanes: control and DMA once, requantise and accumulators per output lane, and a
-    multiplexer for each 64-bit BRAM bank of a buffer and read port."""
+    """What a chunk costs beyond its lanes: control and DMA once, accumulator and requantise (a multiplier for the
+    channel's scale) per output lane, and a multiplexer for each 64-bit BRAM bank of a buffer and read port."""
 
     lut_chunk_base: float = figure("lut")
     lut_per_output_lane: float = figure("lut")
     ff_chunk_base: float = figure("ff")
     ff_per_output_lane: float = figure("ff")
+    dsp_per_output_lane: float = figure("dsp")
     lut_mux_per_bank: float = figure("lut")
 
 
@@ -200,7 +202,7 @@ def _family_path(family: str, board: Path) -> Path:
         return board.parent / family
     if family not in family_names():
         raise NashcError(
-            f"unknown family '{family}'", where=f"{board}: key 'family'", hint=did_you_mean(family, family_names())
+            f"unknown family '{family}'", where=f"{board} key 'family'", hint=did_you_mean(family, family_names())
         )
     return _targets() / "families" / f"{family}.toml"
 
@@ -212,6 +214,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
             raise NashcError("no such board file", where=str(path), hint=f"known targets: {', '.join(board_names())}")
         if not path.is_file():
             raise NashcError("not a file", where=str(path), hint="a board file is one .toml file")
+        if path.stat().st_size > _LARGEST_FILE:
+            raise NashcError("larger than 256 KiB", where=str(path), hint="a board file is a page or two of TOML")
         return tomllib.loads(path.read_bytes().decode())
     except UnicodeDecodeError as error:
         raise NashcError("not UTF-8 text", where=str(path), hint="a board file is a TOML file") from error
@@ -278,40 +282,49 @@ def _figure(raw: object, key: str, spec: Field[Any], kind: type, where: str) -> 
     where = f"{where} key '{key}'"
     if not isinstance(raw, dict):
         hint = f'write {key} = {{ value = ..., unit = "{unit}", source = "..." }}'
-        raise NashcError(f"expected a figure with its unit and source, got {raw!r}", where=where, hint=hint)
+        raise NashcError(f"expected a figure with its unit and source, got {_shown(raw)}", where=where, hint=hint)
     _refuse_unknown(raw, _FIGURE_KEYS, where)
     for part in _FIGURE_KEYS:
         if part not in raw:
             raise NashcError(f"missing '{part}'", where=where, hint=f"a figure has {', '.join(_FIGURE_KEYS)}")
     if raw["unit"] != unit:
-        raise NashcError(f"unit is {raw['unit']!r}, expected '{unit}'", where=where)
+        raise NashcError(f"unit is {_shown(raw['unit'])}, expected '{unit}'", where=where)
     value = raw["value"]
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
         expected = "a whole number" if kind is int else "a number"
-        raise NashcError(f"value {value!r} is not {expected}", where=where)
+        raise NashcError(f"value {_shown(value)} is not {expected}", where=where)
     if not least <= value <= most:  # also refuses NaN
         low = "more than 0" if least == _LEAST_POSITIVE else f"at least {least}"
         high = "" if most == _MOST else f" and at most {most}"
-        raise NashcError(f"value {value} is out of range", where=where, hint=f"expected {low}{high}")
+        raise NashcError(f"value {_shown(value)} is out of range", where=where, hint=f"expected {low}{high}")
     return kind(value), _text(raw["source"], "source", where)
 
 
 def _text(raw: object, key: str, where: str, *, empty: bool = False) -> str:
     if not isinstance(raw, str) or not (raw.strip() or empty):
-        raise NashcError(f"'{key}' is {raw!r}, expected a text", where=where)
+        raise NashcError(f"'{key}' is {_shown(raw)}, expected a text", where=where)
     return raw
 
 
 def _table(raw: object, key: str, where: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
-        raise NashcError(f"'{key}' is {raw!r}, expected a table", where=where)
+        raise NashcError(f"'{key}' is {_shown(raw)}, expected a table", where=where)
     return raw
+
+
+def _shown(raw: object) -> str:
+    """A value of a file as an error shows it: escaped, and cut where a hostile file made it huge."""
+    try:
+        text = repr(raw)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a table thousands deep
+        return "a huge value"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: Mapping[str, Any] | tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in known:
-            raise NashcError(f"unknown key '{key}'", where=where, hint=did_you_mean(key, known))
+            raise NashcError(f"unknown key {_shown(key)}", where=where, hint=did_you_mean(key, known))
 
 
 def _missing(key: str, layers: list[_File], table: str, spec: Field[Any] | None = None) -> NashcError:
