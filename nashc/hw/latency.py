@@ -63,8 +63,15 @@ def layer_cycles(work: Work, site: Site, tiles: Tiles, flow: Dataflow) -> Ints:
     for code in np.unique(signature):
         chosen = np.flatnonzero(signature == code)
         loops = tuple(d for bit, d in enumerate(flow.loops) if code >> bit & 1)
-        cycles[chosen] = _Schedule(work, site, _select(extents, chosen), loops).cycles()
+        cycles[chosen] = _Schedule(work, site, extents.take(chosen), loops).cycles()
     return cycles
+
+
+def exposed_cycles(work: Work, site: Site, extents: Extents) -> Ints:
+    """Cycles of the first load and of the last store, in which the array stands still."""
+    schedule = _Schedule(work, site, extents, ())
+    last = {q: _last(getattr(extents, q)) for q in QUANTITIES}
+    return schedule.load_ports(schedule.fixed).max(axis=0) + schedule.store_ports(last).max(axis=0)
 
 
 def issue_cycles(work: Work, unroll: Unroll, tile: Values) -> Ints:
@@ -154,8 +161,7 @@ class _Schedule:
         rank = len(self.loops)
         first = self._corner(lambda a: a.here[:, 0])
         last = self._corner(lambda a: a.here[:, -1])
-        entry = self._slot(self._load(first, rank=-1))
-        leave = self._slot(self._store(last, rank=-1))
+        edges = self.load_ports(first).max(axis=0) + self.store_ports(last).max(axis=0)
         compute = issue_cycles(self.work, self.site.unroll, self._values(lambda a, _: a.here, rank))
         compute = compute + array_depth(self.machine, self.site.unroll)
         grid = np.broadcast_to(compute, (compute.shape[0], *(w.shape[1] for w in self.weights)))
@@ -169,7 +175,15 @@ class _Schedule:
         slots = np.maximum(grid, ports.max(axis=0)) + self.machine.step_overhead
         for level, weight in reversed(list(enumerate(self.weights))):
             slots = (slots * weight.reshape(weight.shape[0], *(1,) * level, weight.shape[1])).sum(axis=-1)
-        return slots + entry + leave + self.machine.layer_overhead
+        return slots + edges + 2 * self.machine.step_overhead + self.machine.layer_overhead
+
+    def load_ports(self, first: Values) -> Ints:
+        """Port cycles of slot -1."""
+        return self._load(first, -1)
+
+    def store_ports(self, last: Values) -> Ints:
+        """Port cycles of slot T."""
+        return self._store(last, -1)
 
     def _corner(self, pick: Callable[[_Axis], Ints]) -> Values:
         return {**self.fixed, **{q: pick(a) for q, a in self.axes.items()}}
@@ -182,9 +196,6 @@ class _Schedule:
             chosen = pick(axis, level)
             values[quantity] = chosen.reshape(len(chosen), *(1,) * level, -1, *(1,) * (rank - level - 1))
         return values
-
-    def _slot(self, ports: Ints) -> Ints:
-        return ports.max(axis=0) + self.machine.step_overhead
 
     def _changes(self, dims: frozenset[str], level: int) -> bool:
         """Whether an operand over `dims` moves on when the loop at `level` steps and all inner ones start again."""
@@ -266,6 +277,10 @@ class _Schedule:
                 dram += burst_cycles(number * images, bits, self.machine, self.site.dram_bits)
 
 
+def _last(extent: Extent) -> Ints:
+    return np.where(extent.count == 1, extent.first, extent.last)
+
+
 def _at_next(level: int) -> Callable[[_Axis, int], Ints]:
     """Values at the tile after one whose step carries at `level`."""
 
@@ -310,10 +325,3 @@ def _axis(extent: Extent, pixel: bool) -> _Axis:
         after = [np.where(count > 2, first, last), first, last, last]
         before = [first, first, first, first]
     return _Axis(np.stack(here, axis=1), np.stack(after, axis=1), np.stack(before, axis=1))
-
-
-def _select(extents: Extents, index: Ints) -> Extents:
-    def part(e: Extent) -> Extent:
-        return Extent(e.count[index], e.first[index], e.middle[index], e.last[index])
-
-    return Extents(*(part(getattr(extents, q)) for q in QUANTITIES))

@@ -50,6 +50,9 @@ class Extent:
     middle: Ints
     last: Ints
 
+    def take(self, index: Ints) -> Extent:
+        return Extent(self.count[index], self.first[index], self.middle[index], self.last[index])
+
     @property
     def total(self) -> Ints:
         """Sum over all tiles."""
@@ -121,6 +124,10 @@ class Extents:
             input_extent(nest, 0, oy),
             input_extent(nest, 1, ox),
         )
+
+    def take(self, index: Ints) -> Extents:
+        """The extents of some of the mappings."""
+        return Extents(*(getattr(self, q).take(index) for q in ("n", "g", "k", "c", "oy", "ox", "iy", "ix")))
 
     def steps(self) -> Ints:
         return self.n.count * self.g.count * self.k.count * self.c.count * self.oy.count * self.ox.count

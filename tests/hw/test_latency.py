@@ -7,7 +7,8 @@ from strategies import machines, placements, tiles, unrolls, works
 
 from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.latency import Site, layer_cycles
-from nashc.hw.tiles import Tiles
+from nashc.hw.tiles import Extents, Tiles
+from nashc.hw.traffic import cycles_bound, issue_total, traffic
 
 
 @settings(max_examples=1000, deadline=None)
@@ -18,7 +19,15 @@ def test_closed_form_is_the_simulation(data):
     site = Site(data.draw(unrolls), data.draw(st.integers(1, 600)), data.draw(machines), data.draw(placements(work)))
     chosen = [data.draw(tiles(work)) for _ in range(5)]
     flow = DATAFLOWS.get(data.draw(st.sampled_from(list(DATAFLOWS))))
+    extents = Extents.of(work, Tiles.of(chosen))
     cycles = layer_cycles(work, site, Tiles.of(chosen), flow)
-    for tile, value in zip(chosen, cycles, strict=True):
+    bounds = cycles_bound(work, site, extents, flow)
+    issues = issue_total(work, site, extents)
+    for i, (tile, value) in enumerate(zip(chosen, cycles, strict=True)):
         oracle = simulate(work, site.unroll, site.dram_bits, site.machine, site.placement, tile, flow.loops)
         assert value == oracle.cycles
+        assert bounds[i] <= value
+        assert issues[i] == oracle.compute
+        moved = traffic(work, site, Tiles.of([tile]), flow)
+        assert (moved.dram_read, moved.dram_write) == (oracle.dram_read, oracle.dram_write)
+        assert (moved.chip_read, moved.chip_write) == (oracle.chip_read, oracle.chip_write)

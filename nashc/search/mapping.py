@@ -1,0 +1,145 @@
+"""The exact best mapping of one layer on one chunk: every tile size and dataflow of the declared space.
+
+Declared tile sizes: for each number of tiles the smallest tile that gives it, in whole lanes of the unrolling (channel
+tiles also in whole channel blocks, with and without rounding to lanes); columns in at most MAX_COLUMN_TILES tiles;
+images in divisors of the batch. All mappings get a lower bound at once; the exact closed form then runs in the order
+of the bounds until the next bound is no better than the best exact result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import lcm
+
+import numpy as np
+
+from nashc.core.design import Buffers, Mapping, Placement, Work
+from nashc.core.loops import Unroll
+from nashc.core.number import Ints, ceil_div
+from nashc.hw.dataflows import DATAFLOWS, Dataflow
+from nashc.hw.latency import Site, layer_cycles
+from nashc.hw.machine import CHANNEL_BLOCK, Machine
+from nashc.hw.tiles import TILE_DIMS, Extents, Tiles, fits
+from nashc.hw.traffic import cycles_bound
+
+MAX_COLUMN_TILES = 8
+FIRST_BATCH = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best mapping found, its cycles, and how many mappings were considered and evaluated exactly."""
+
+    mapping: Mapping
+    cycles: int
+    considered: int
+    exact: int
+
+
+def channel_tiles(channels: int, lanes: int) -> list[int]:
+    """Tile sizes of a channel loop: whole channel blocks, or all channels."""
+    if channels <= CHANNEL_BLOCK:
+        return [channels]
+    found = {channels}
+    for unit in {CHANNEL_BLOCK, lcm(CHANNEL_BLOCK, lanes)}:
+        units = ceil_div(channels, unit)
+        found |= {min(channels, unit * ceil_div(units, count)) for count in range(1, units + 1)}
+    return sorted(found)
+
+
+def pixel_tiles(pixels: int, lanes: int, most: int) -> list[int]:
+    """Tile sizes of an output row or column loop, in whole lanes; at most `most` tiles."""
+    units = ceil_div(pixels, lanes)
+    return sorted({min(pixels, lanes * ceil_div(units, count)) for count in range(1, min(units, most) + 1)})
+
+
+def group_tiles(work: Work, lanes: int) -> list[int]:
+    """Tile sizes of the group loop: input and output channels of a tile are whole blocks, or all groups."""
+    nest = work.nest
+    sizes = channel_tiles(nest.g, lanes) if nest.c == nest.k == 1 else list(range(1, nest.g + 1))
+    aligned = [g for g in sizes if g * nest.c % CHANNEL_BLOCK == 0 and g * nest.k % CHANNEL_BLOCK == 0]
+    return sorted({*aligned, nest.g})
+
+
+@lru_cache(maxsize=4096)
+def candidate_tiles(work: Work, unroll: Unroll, buffers: Buffers) -> tuple[Tiles, Extents]:
+    """All declared tiles of a layer that fit in the buffers, as vectors with their extents."""
+    nest = work.nest
+    images = [n for n in range(1, work.batch + 1) if work.batch % n == 0]
+    rows = pixel_tiles(nest.oy, unroll.oy, nest.oy)
+    columns = pixel_tiles(nest.ox, unroll.ox, MAX_COLUMN_TILES)
+    blocks: list[tuple[int, int, int]] = []
+    for g in group_tiles(work, unroll.g):
+        if g == 1:
+            blocks += [(1, k, c) for k in channel_tiles(nest.k, unroll.k) for c in channel_tiles(nest.c, unroll.c)]
+        else:
+            blocks.append((g, nest.k, nest.c))
+    grid = np.indices((len(images), len(blocks), len(rows), len(columns))).reshape(4, -1)
+    gkc = np.array(blocks, dtype=np.int64)[grid[1]]
+    tiles = Tiles(
+        np.array(images, dtype=np.int64)[grid[0]],
+        gkc[:, 0],
+        gkc[:, 1],
+        gkc[:, 2],
+        np.array(rows, dtype=np.int64)[grid[2]],
+        np.array(columns, dtype=np.int64)[grid[3]],
+    )
+    chosen = tiles[np.flatnonzero(fits(work, buffers, tiles, Extents.of(work, tiles)))]
+    return chosen, Extents.of(work, chosen)
+
+
+def distinct_flows(extents: Extents) -> list[tuple[Dataflow, Ints]]:
+    """Each dataflow with the mappings on which no earlier one runs the very same loops in the same order."""
+    active = {d: getattr(extents, d).count > 1 for d in TILE_DIMS}
+    moving = {"k": active["k"], "c": active["c"], "p": active["n"] | active["oy"] | active["ox"]}
+    signature = moving["k"] * 1 + moving["c"] * 2 + moving["p"] * 4
+    seen: set[tuple[int, str]] = set()
+    found = []
+    for flow in DATAFLOWS.values():
+        fresh = []
+        for code in range(8):
+            order = "".join(letter for letter in flow.order if code >> "kcp".index(letter) & 1)
+            if (code, order) not in seen:
+                seen.add((code, order))
+                fresh.append(code)
+        found.append((flow, np.flatnonzero(np.isin(signature, fresh))))
+    return found
+
+
+@lru_cache(maxsize=200_000)
+def best_mapping(
+    work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, machine: Machine, placement: Placement
+) -> Best | None:
+    """The mapping with the fewest cycles, ties broken by the order of enumeration; None if no tile fits."""
+    tiles, extents = candidate_tiles(work, unroll, buffers)
+    if not len(tiles):
+        return None
+    site = Site(unroll, dram_bits, machine, placement)
+    bounds, flows, indices = [], [], []
+    for number, (flow, chosen) in enumerate(distinct_flows(extents)):
+        if len(chosen):
+            bounds.append(cycles_bound(work, site, extents.take(chosen), flow))
+            flows.append(np.full(len(chosen), number))
+            indices.append(chosen)
+    bound, flow_of, tile_of = np.concatenate(bounds), np.concatenate(flows), np.concatenate(indices)
+    all_flows = DATAFLOWS.values()
+    best_cycles, best_entry = np.iinfo(np.int64).max, -1
+    exact, size = 0, FIRST_BATCH
+    open_entries = np.arange(len(bound))
+    while len(open_entries):
+        order = open_entries[np.argpartition(bound[open_entries], min(size, len(open_entries)) - 1)[:size]]
+        for number in np.unique(flow_of[order]):
+            entries = np.sort(order[flow_of[order] == number])
+            cycles = layer_cycles(work, site, tiles[tile_of[entries]], all_flows[number])
+            least = int(cycles.min())
+            entry = int(entries[np.argmin(cycles)])
+            if (least, entry) < (best_cycles, best_entry) or best_entry < 0:
+                best_cycles, best_entry = least, entry
+        exact += len(order)
+        left = np.ones(len(bound), dtype=bool)
+        left[order] = False
+        open_entries = open_entries[left[open_entries] & (bound[open_entries] < best_cycles)]
+        size *= 4
+    mapping = Mapping(tiles.tile(int(tile_of[best_entry])), all_flows[int(flow_of[best_entry])].name)
+    return Best(mapping, int(best_cycles), len(bound), exact)
