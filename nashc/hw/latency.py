@@ -24,7 +24,7 @@ from nashc.core.design import Placement, Work
 from nashc.core.loops import Unroll
 from nashc.core.number import Ints, ceil_div, ceil_log2
 from nashc.hw.dataflows import INPUT_DIMS, OUTPUT_DIMS, WEIGHT_DIMS, Dataflow
-from nashc.hw.machine import BANK_BITS, CHANNEL_BLOCK, PARTIAL_SUM_BITS, Machine, banks
+from nashc.hw.machine import CHANNEL_BLOCK, PARTIAL_SUM_BITS, Machine
 from nashc.hw.tiles import Extent, Extents, Tiles, weight_tile_bits
 
 
@@ -93,11 +93,6 @@ def post_lanes(machine: Machine, unroll: Unroll) -> int:
     return min(machine.post_lanes, unroll.outputs)
 
 
-def port_rate(machine: Machine, bits: int) -> int:
-    """Bits a cycle of an on-chip port to a tensor of `bits`, which is striped over its banks."""
-    return min(machine.port_bits, BANK_BITS * banks(bits))
-
-
 def map_runs(
     channels: Ints, rows: Ints, columns: Ints, shape: tuple[int, int], bits: int, scattered: bool = False
 ) -> list[tuple[Ints, Ints]]:
@@ -143,19 +138,6 @@ class _Schedule:
                 self.axes[quantity] = _axis(extent, pixel=loop in ("oy", "ox"))
             else:
                 self.fixed[quantity] = extent.first
-        nest = work.nest
-        batch_bits = work.batch * nest.g
-        self.input_rate = port_rate(self.machine, batch_bits * nest.c * nest.iy * nest.ix * work.input_bits)
-        output_elements = batch_bits * nest.k * nest.oy * nest.ox
-        self.output_rate = port_rate(self.machine, output_elements * work.output_bits)
-        self.extra_rates = [
-            port_rate(self.machine, (output_elements if e.full else batch_bits * nest.k) * e.bits)
-            for e in work.extras
-        ]
-        one = np.ones(1, dtype=np.int64)
-        self.weight_rate = port_rate(
-            self.machine, int(weight_tile_bits(work, one * nest.g, one * nest.k, one * nest.c)[0])
-        )
 
     def cycles(self) -> Ints:
         rank = len(self.loops)
@@ -225,25 +207,25 @@ class _Schedule:
         dram, read, weight = ports[0], ports[1], ports[2]
         if self._changes(INPUT_DIMS, rank):
             runs = map_runs(tile["g"] * tile["c"], tile["iy"], tile["ix"], (nest.iy, nest.ix), work.input_bits)
-            self._move(runs, tile["n"], site.placement.inputs[0], self.input_rate, dram, read)
+            self._move(runs, tile["n"], site.placement.inputs[0], dram, read)
         if work.weight_bits and self._changes(WEIGHT_DIMS, rank):
             bits = weight_tile_bits(work, tile["g"], tile["k"], tile["c"])
             one = np.int64(1)
-            self._move([(one, bits)], one, site.placement.weights, self.weight_rate, dram, weight)
+            self._move([(one, bits)], one, site.placement.weights, dram, weight)
         if self._changes(OUTPUT_DIMS, rank):
             channels, area = tile["g"] * tile["k"], (nest.oy, nest.ox)
             begins = self._c_mask(rank, len(self.loops), at=0, carried=False, inner=True)
-            for extra, rate, on_chip in zip(work.extras, self.extra_rates, site.placement.inputs[1:], strict=True):
+            for extra, on_chip in zip(work.extras, site.placement.inputs[1:], strict=True):
                 runs = (
                     map_runs(channels, tile["oy"], tile["ox"], area, extra.bits)
                     if extra.full
                     else [(np.int64(1), channels * extra.bits)]
                 )
-                self._move([(begins * count, bits) for count, bits in runs], tile["n"], on_chip, rate, dram, read)
+                self._move([(begins * count, bits) for count, bits in runs], tile["n"], on_chip, dram, read)
             if begins is not True:
                 runs = map_runs(channels, tile["oy"], tile["ox"], area, PARTIAL_SUM_BITS, work.scattered)
                 again = [((1 - np.int64(begins)) * count, bits) for count, bits in runs]
-                self._move(again, tile["n"], False, 0, dram, read)
+                self._move(again, tile["n"], False, dram, read)
         return ports
 
     def _store(self, tile: Values, rank: int) -> Ints:
@@ -258,21 +240,21 @@ class _Schedule:
         done = self._c_mask(rank, len(self.loops), at=-1, carried=False, inner=True)
         runs = map_runs(channels, tile["oy"], tile["ox"], area, work.output_bits, work.scattered)
         finished = [(done * count, bits) for count, bits in runs]
-        self._move(finished, tile["n"], site.placement.output, self.output_rate, dram, write)
+        self._move(finished, tile["n"], site.placement.output, dram, write)
         elements = tile["n"] * channels * tile["oy"] * tile["ox"]
         post += done * ceil_div(elements, np.int64(post_lanes(self.machine, site.unroll)))
         if done is not True:
             runs = map_runs(channels, tile["oy"], tile["ox"], area, PARTIAL_SUM_BITS, work.scattered)
             spilled = [((1 - np.int64(done)) * count, bits) for count, bits in runs]
-            self._move(spilled, tile["n"], False, 0, dram, write)
+            self._move(spilled, tile["n"], False, dram, write)
         return ports
 
     def _move(
-        self, runs: list[tuple[Ints, Ints]], images: Ints, on_chip: bool, rate: int, dram: Ints, port: Ints
+        self, runs: list[tuple[Ints, Ints]], images: Ints, on_chip: bool, dram: Ints, port: Ints
     ) -> None:
         for number, bits in runs:
             if on_chip:
-                port += number * images * ceil_div(bits, np.int64(rate))
+                port += number * images * ceil_div(bits, np.int64(self.machine.port_bits))
             else:
                 dram += burst_cycles(number * images, bits, self.machine, self.site.dram_bits)
 

@@ -20,6 +20,10 @@ BANK_BITS = 64
 BANK_DEPTH = 512
 """One BRAM36 as a memory of 512 words of 64 data bits (the parity bits stay unused)."""
 
+PAGE_BANKS = 8
+PAGE_BITS = PAGE_BANKS * BANK_BITS * BANK_DEPTH
+"""The shared on-chip memory is handed out in pages as wide as a port; a copy of a tensor takes whole pages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -34,13 +38,13 @@ class Machine:
 
     burst_bits: int
     burst_latency: int
-    port_bits: int = 512
+    port_bits: int = PAGE_BANKS * BANK_BITS
     step_overhead: int = 4
     layer_overhead: int = 32
     pipeline_depth: int = 6
     post_lanes: int = 64
 
 
-def banks(bits: int) -> int:
-    """On-chip banks that hold `bits` of data; a tensor never shares a bank."""
-    return max(1, -(-bits // (BANK_BITS * BANK_DEPTH)))
+def pages(bits: int) -> int:
+    """Pages of on-chip memory that hold `bits`."""
+    return max(1, -(-bits // PAGE_BITS))

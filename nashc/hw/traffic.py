@@ -13,7 +13,7 @@ import numpy as np
 from nashc.core.design import Traffic, Work
 from nashc.core.number import Ints, ceil_div
 from nashc.hw.dataflows import INPUT_DIMS, OUTPUT_DIMS, WEIGHT_DIMS, Dataflow
-from nashc.hw.latency import Site, array_depth, exposed_cycles, port_rate, post_lanes
+from nashc.hw.latency import Site, array_depth, exposed_cycles, post_lanes
 from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PARTIAL_SUM_BITS
 from nashc.hw.tiles import Extents, Tiles
 
@@ -111,8 +111,7 @@ def cycles_bound(work: Work, site: Site, extents: Extents, flow: Dataflow) -> In
     bursts = np.zeros_like(compute)
     image = work.batch * nest.g
     if place.inputs[0]:
-        rate = port_rate(machine, image * nest.c * nest.iy * nest.ix * work.input_bits)
-        read = read + ceil_div(moved.input, np.int64(rate))
+        read = read + ceil_div(moved.input, np.int64(machine.port_bits))
     else:
         dram = dram + moved.input
         bursts = bursts + moved.input_loads

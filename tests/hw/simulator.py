@@ -87,10 +87,6 @@ def dram_cycles(bits, machine, dram_bits):
     return cycles
 
 
-def rate(machine, bits):
-    return min(machine.port_bits, 64 * max(1, ceil(bits / (64 * 512))))
-
-
 def simulate(work, unroll, dram_bits, machine, placement, tile, loops):
     nest, result = work.nest, Result()
     bounds = {"n": work.batch, "g": nest.g, "k": nest.k, "c": nest.c, "oy": nest.oy, "ox": nest.ox}
@@ -99,16 +95,13 @@ def simulate(work, unroll, dram_bits, machine, placement, tile, loops):
     steps = [dict(zip(loops, choice)) for choice in product(*grids)]
 
     input_total, output_total = nest.g * nest.c, nest.g * nest.k
-    in_rate = rate(machine, work.batch * input_total * nest.iy * nest.ix * work.input_bits)
-    out_rate = rate(machine, work.batch * output_total * nest.oy * nest.ox * work.output_bits)
     weight_bits = lambda g, k, c: g * k * c * nest.fy * nest.fx * work.weight_bits * work.terms + 64 * g * k
-    weight_rate = rate(machine, weight_bits(nest.g, nest.k, nest.c))
 
-    def move(runs, bits, on_chip, speed, images, slot, port, write=False):
+    def move(runs, bits, on_chip, images, slot, port, write=False):
         for _ in range(images):
             for run in runs:
                 if on_chip:
-                    setattr(slot, port, getattr(slot, port) + ceil(run * bits / speed))
+                    setattr(slot, port, getattr(slot, port) + ceil(run * bits / machine.port_bits))
                 else:
                     slot.dram += dram_cycles(run * bits, machine, dram_bits)
                 name = ("chip_" if on_chip else "dram_") + ("write" if write else "read")
@@ -135,20 +128,18 @@ def simulate(work, unroll, dram_bits, machine, placement, tile, loops):
             runs = addresses(
                 at["g"] * nest.c + at["c"], s["g"] * s["c"], row, rows, col, cols, input_total, nest.iy, nest.ix, False
             )
-            move(runs, work.input_bits, placement.inputs[0], in_rate, s["n"], slot, "act_read")
+            move(runs, work.input_bits, placement.inputs[0], s["n"], slot, "act_read")
         if work.weight_bits and (before is None or key(step, "gkc") != key(before, "gkc")):
             bits = weight_bits(s["g"], s["k"], s["c"])
-            move([bits], 1, placement.weights, weight_rate, 1, slot, "weight_read")
+            move([bits], 1, placement.weights, 1, slot, "weight_read")
         output_dims = "g k n oy ox".split()
         if before is None or key(step, output_dims) != key(before, output_dims):
             if step["c"][0] == 0:
                 for extra, on_chip in zip(work.extras, placement.inputs[1:]):
-                    elements = output_total * (nest.oy * nest.ox if extra.full else 1)
                     runs = output_runs(step, False) if extra.full else [s["g"] * s["k"]]
-                    speed = rate(machine, work.batch * elements * extra.bits)
-                    move(runs, extra.bits, on_chip, speed, s["n"], slot, "act_read")
+                    move(runs, extra.bits, on_chip, s["n"], slot, "act_read")
             else:
-                move(output_runs(step, work.scattered), 32, False, 0, s["n"], slot, "act_read")
+                move(output_runs(step, work.scattered), 32, False, s["n"], slot, "act_read")
 
     def store(step, after, slot):
         output_dims = "g k n oy ox".split()
@@ -157,11 +148,11 @@ def simulate(work, unroll, dram_bits, machine, placement, tile, loops):
         s = sizes(step)
         if step["c"][0] == counts["c"] - 1:
             runs = output_runs(step, work.scattered)
-            move(runs, work.output_bits, placement.output, out_rate, s["n"], slot, "act_write", write=True)
+            move(runs, work.output_bits, placement.output, s["n"], slot, "act_write", write=True)
             lanes = min(machine.post_lanes, unroll.g * unroll.k * unroll.oy * unroll.ox)
             slot.post += ceil(s["n"] * s["g"] * s["k"] * s["oy"] * s["ox"] / lanes)
         else:
-            move(output_runs(step, work.scattered), 32, False, 0, s["n"], slot, "act_write", write=True)
+            move(output_runs(step, work.scattered), 32, False, s["n"], slot, "act_write", write=True)
 
     def compute(step):
         s = sizes(step)
