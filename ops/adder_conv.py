@@ -42,8 +42,12 @@ def l1_body(accumulator: str) -> str:
     """ONNX text of the operator with sums in `accumulator` ("float" or "int32").
 
     A 1-D input becomes one row. Two Gathers lay the input out as [taps, N, group, 1, pixels]; a Scan over the taps
-    then keeps a running sum of the size of the output, so memory stays at im2col plus three outputs.
+    then keeps a running sum of the size of the output, so memory stays at im2col plus three outputs. Sizes in the
+    Scan have no names: onnxruntime takes one name for one size in the whole model, all inlined bodies included.
+    It also moves quantisation nodes over a Reshape, and its pass from int8 to uint8 then leaves a node that fails to
+    load; so the body begins and ends with an operator that stops it.
     """
+    load = {"float": "Sum (X)", "int32": "Cast <to = 6> (X)"}[accumulator]
     number = {"float": 1, "int32": 6}[accumulator]
     return f"""
   i0 = Constant <value_ints = [0]> ()
@@ -59,7 +63,8 @@ def l1_body(accumulator: str) -> str:
   group_scalar = Constant <value_int: int = @group> ()
   group = Unsqueeze (group_scalar, i0)
 
-  x_shape = Shape (X)
+  x_number = {load}
+  x_shape = Shape (x_number)
   w_shape = Shape (W)
   n = Slice (x_shape, i0, i1)
   channels = Slice (x_shape, i1, i2)
@@ -92,10 +97,9 @@ def l1_body(accumulator: str) -> str:
   output = Slice (output2, missing, all)
 
   x4_shape = Concat <axis = 0> (n, channels, input2)
-  x4 = Reshape (X, x4_shape)
-  x4_number = Cast <to = {number}> (x4)
+  x4 = Reshape (x_number, x4_shape)
   pads4 = Concat <axis = 0> (i0, i0, begin2, i0, i0, end2)
-  padded = Pad (x4_number, pads4)
+  padded = Pad (x4, pads4)
 
   fy = Gather <axis = 0> (kernel2, s0)
   fx = Gather <axis = 0> (kernel2, s1)
@@ -142,14 +146,15 @@ def l1_body(accumulator: str) -> str:
   sum_shape = Concat <axis = 0> (n, group, k, pixels)
   nothing = ConstantOfShape <value = {accumulator}[1] {{0}}> (sum_shape)
   sum = Scan <num_scan_inputs = 2, body = tap
-    ({accumulator}[sn, sg, sk, sp] before, {accumulator}[xn, xg, xk, xp] x, {accumulator}[wg, wk, wp] w)
-    => ({accumulator}[sn, sg, sk, sp] after) {{
+    ({accumulator}[?, ?, ?, ?] before, {accumulator}[?, ?, ?, ?] x, {accumulator}[?, ?, ?] w)
+    => ({accumulator}[?, ?, ?, ?] after) {{
       difference = Sub (x, w)
       distance = Abs (difference)
-      after = Sub (before, distance)
+      after = Add (before, distance)
     }}> (nothing, under, filter)
   y_shape = Concat <axis = 0> (n, m, output)
-  Y = Reshape (sum, y_shape)
+  l1 = Reshape (sum, y_shape)
+  Y = Neg (l1)
 """
 
 

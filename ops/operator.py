@@ -53,15 +53,16 @@ class IntegerForm:
     output_scale: Callable[[Attributes, float], float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Operator:
     """One definition per operator; everything that implements it is tested against `reference`.
 
     `compute(geometry, inputs, attributes)` is the plain NumPy definition on checked inputs, where `attributes` holds
     the ones that are not ONNX Conv's; `body` is the function in ONNX text syntax without its header; `sample(rng,
-    geometry)` draws valid inputs and own attributes for tests and benchmarks. `weight_lead` counts the axes of W before [M, C/group,
-    *kernel]; `per_channel` maps an input name to whether [1] is allowed besides [M]; `scalars` names inputs with one
-    element. `tolerance` is how many float32 roundings an output needs besides one per tap; None for exact integers.
+    geometry)` draws valid inputs and own attributes for tests and benchmarks. `weight_lead` counts the axes of W
+    before [M, C/group, *kernel]; `per_channel` maps an input name to whether [1] is allowed besides [M]; `scalars`
+    names inputs with one element. `tolerance` is how many float32 roundings an output needs besides one per tap; None
+    for exact integers.
     """
 
     name: str
@@ -76,6 +77,9 @@ class Operator:
     weight_lead: int = 0
     per_channel: Mapping[str, bool] | None = None
     scalars: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Operator({self.name!r})"
 
     def reference(self, *inputs: Array | None, where: str = "", **attributes: Any) -> Array:
         """NumPy reference; inputs and attributes as in the ONNX signature, None for an absent optional input."""
@@ -122,7 +126,7 @@ class Operator:
             f"{self.name} <{', '.join(self.function_attributes)}> ({inputs}) => (Y) {{\n{self.body}\n}}"
         )
         found = parser.parse_function(text)
-        found.doc_string = self.schema.doc.strip().splitlines()[0]
+        found.doc_string = (self.schema.doc or "").strip()
         return found
 
     @property
@@ -176,6 +180,7 @@ CONV_ATTRIBUTES = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "st
 def conv_schema(
     name: str,
     doc: str,
+    *,
     inputs: Sequence[tuple[str, str, str]],
     output: str,
     types: Mapping[str, Sequence[str]],
@@ -219,7 +224,7 @@ def shape_inference(operator: Operator) -> Callable[[Any], None]:
         output = TypeProto()
         kind = operator.schema.outputs[0].type_str
         output.tensor_type.elem_type = TensorProto.INT32 if kind == "tensor(int32)" else TensorProto.FLOAT
-        x_shape, w_shape = (shapes + [None, None])[:2]
+        x_shape, w_shape = (*shapes, None, None)[:2]
         if x_shape is not None and w_shape is not None and None not in w_shape:
             attributes = {n: a for n in CONV_ATTRIBUTES if (a := _attribute(context, n)) is not None}
             found = operator.geometry(shapes, attributes, context.get_display_name())

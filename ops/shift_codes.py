@@ -35,7 +35,7 @@ def check_codes(codes: NDArray[Any], pmax: int, where: str) -> None:
 def decode_shift(codes: NDArray[Any], scale: ArrayLike = 1.0) -> NDArray[np.float32]:
     """Codes [T, M, ...] and a scale ([M], [1] or scalar) -> float32 weights [M, ...]; the sum of terms is exact."""
     check_codes(codes, PMAX, "decode_shift")
-    total = term_values(codes).sum(axis=0)
+    total: NDArray[np.float64] = term_values(codes).sum(axis=0)
     return (total * _per_channel(scale, total.shape)).astype(np.float32)
 
 
@@ -44,10 +44,10 @@ def encode_shift(
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Weights [M, ...] -> (codes int8 [terms, M, ...], scale float32 [M] or [1]).
 
-    scale None takes max |w| of each output channel, so that its largest weight is a power of two (1 for an all-zero
-    channel). Terms are greedy: each takes the power of two nearest to what the earlier ones left. rounding "nearest"
-    minimises |error| and may round to 0; "log" rounds log2|w| as DeepShift does (arXiv 1905.13298) and keeps 0 for
-    exact zeros alone. A value beyond the range saturates.
+    scale None takes max |w| of each output channel, so that its largest weight is exactly one code (1 for a channel
+    of zeros or float32 subnormals). Terms are greedy: each takes the power of two nearest to what the earlier ones
+    left. rounding "nearest" minimises |error| and may round to 0; "log" rounds log2|w| as DeepShift does
+    (arXiv 1905.13298) and keeps 0 for exact zeros alone. A value beyond the range saturates.
     """
     w = np.asarray(weights, dtype=np.float64)
     if not np.isfinite(w).all():
@@ -60,7 +60,7 @@ def encode_shift(
         )
     if scale is None:
         largest = np.abs(w).reshape(w.shape[0], -1).max(axis=1, initial=0.0)
-        scale = np.where(largest > 0, largest, 1.0)
+        scale = np.where(largest >= np.finfo(np.float32).tiny, largest, 1.0)
     scale32 = np.atleast_1d(np.asarray(scale, dtype=np.float32))
     if not (np.isfinite(scale32) & (scale32 > 0)).all():
         raise NashcError("scale must be positive and finite", where="encode_shift", hint="pass scale=None for max |w|")

@@ -37,10 +37,10 @@ def compute(geometry: ConvGeometry, inputs: Inputs, attributes: Attributes) -> A
     assert scale is not None
     check_codes(codes, PMAX, "ShiftConv")
     weight = term_values(codes).sum(axis=0).reshape(geometry.group, geometry.k, geometry.taps)
-    total = np.einsum("ngpt,gkt->ngkp", columns(x.astype(np.float64), geometry), weight, optimize=True)
+    total: Array = np.einsum("ngpt,gkt->ngkp", columns(x.astype(np.float64), geometry), weight, optimize=True)
     y = total.reshape(x.shape[0], geometry.out_channels, -1) * scale.astype(np.float64)[:, None]
     if bias is not None:
-        y = y + bias.astype(np.float64)[:, None]
+        y += bias.astype(np.float64)[:, None]
     sizes = [size for size in geometry.output if size is not None]
     return y.reshape(x.shape[0], geometry.out_channels, *sizes).astype(np.float32)
 
@@ -62,6 +62,8 @@ DECODE = f"""
   unscaled = ReduceSum <keepdims = 0> (term, terms_axis)
 """
 
+# Between DequantizeLinear and QuantizeLinear onnxruntime rounds the constant weights of a Conv to int8 (its pass
+# WeightBiasQuantization), which shift weights do not survive; a Sum of one input keeps it away and costs a copy.
 BODY = (
     DECODE
     + """
@@ -71,8 +73,9 @@ BODY = (
   column = Unsqueeze (S, last_axis)
   scaled = Mul (rows, column)
   weight = Reshape (scaled, shape)
+  apart = Sum (X)
   Y = Conv <dilations: ints = @dilations, group: int = @group, pads: ints = @pads, strides: ints = @strides>
-    (X, weight, B)
+    (apart, weight, B)
 """
 )
 
@@ -93,7 +96,7 @@ def scalar(inputs: Inputs, attributes: Attributes) -> Scalar:
 
 def sample_codes(rng: np.random.Generator, geometry: ConvGeometry, largest: int = MAX_CODE) -> Array:
     """Random codes of one to three terms, zeros included, of at most the given magnitude."""
-    shape = (rng.integers(1, 4), geometry.out_channels, geometry.c, *geometry.kernel)
+    shape = (int(rng.integers(1, 4)), geometry.out_channels, geometry.c, *geometry.kernel)
     return rng.integers(-largest, largest + 1, shape).astype(np.int8)
 
 
@@ -114,6 +117,10 @@ def dequantise(inputs: Inputs, attributes: Attributes, x_scale: float) -> Inputs
     assert x is not None
     centred = x.astype(np.int32) - (0 if zero_point is None else int(zero_point.reshape(())))
     return (centred * np.float32(x_scale)).astype(np.float32), codes, np.ones(1, np.float32), None
+
+
+def output_scale(attributes: Attributes, x_scale: float) -> float:
+    return float(x_scale * 2.0 ** -attributes["pmax"])
 
 
 OPERATOR = Operator(

@@ -44,7 +44,8 @@ def integer_weights(codes: Array, pmax: int) -> Array:
     if not 0 <= pmax <= PMAX:
         raise NashcError(f"pmax={pmax}", where="ShiftConvInteger", hint=f"give 0..{PMAX}")
     check_codes(codes, pmax, "ShiftConvInteger")
-    return (term_values(codes) * 2.0**pmax).astype(np.int64).sum(axis=0)
+    total: Array = (term_values(codes) * 2.0**pmax).astype(np.int64).sum(axis=0)
+    return total
 
 
 def accumulator_bits(codes: Array, pmax: int = PMAX, x_magnitude: int = 255) -> int:
@@ -61,7 +62,7 @@ def compute(geometry: ConvGeometry, inputs: Inputs, attributes: Attributes) -> A
     assert codes is not None
     weight = integer_weights(codes, attributes["pmax"]).reshape(geometry.group, geometry.k, geometry.taps)
     centred = x.astype(np.int64) - (0 if zero_point is None else int(zero_point.reshape(())))
-    total = np.einsum("ngpt,gkt->ngkp", columns(centred, geometry), weight)
+    total: Array = np.einsum("ngpt,gkt->ngkp", columns(centred, geometry), weight)
     sizes = [size for size in geometry.output if size is not None]
     return total.astype(np.int32).reshape(x.shape[0], geometry.out_channels, *sizes)
 
@@ -146,7 +147,7 @@ def sample_bytes(rng: np.random.Generator, geometry: ConvGeometry) -> Array:
 def sample(rng: np.random.Generator, geometry: ConvGeometry) -> tuple[Inputs, Attributes]:
     pmax = int(rng.integers(0, PMAX + 1))
     x = sample_bytes(rng, geometry)
-    zero_point = rng.choice(x.reshape(-1), size=()) if rng.random() < 0.5 else None
+    zero_point = rng.choice(x.reshape(-1), size=() if rng.random() < 0.5 else 1) if rng.random() < 0.5 else None
     return (x, sample_codes(rng, geometry, pmax + 1), zero_point), {"pmax": pmax}
 
 

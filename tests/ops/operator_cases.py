@@ -132,7 +132,7 @@ def brute_force(case: Case) -> tuple[Array, Array]:
             i = [o * s + f * d - b for o, s, f, d, b in zip(at, strides, tap, dilations, begin, strict=True)]
             inside = all(0 <= position < limit for position, limit in zip(i, spatial, strict=True))
             element = scalar.load(x[(n, m // per_group * w.shape[2] + c, *i)]) if inside else 0
-            term = scalar.tap(element, tuple(w[(slice(None), m, c, *tap)]))
+            term = scalar.tap(element, tuple(w[t][(m, c, *tap)] for t in range(w.shape[0])))
             total, size = total + term, size + abs(term)
         y[(n, m, *at)] = scalar.finish(total, m)
         magnitude[(n, m, *at)] = abs(scalar.finish(size, m)) + abs(scalar.finish(0, m))

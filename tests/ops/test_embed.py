@@ -1,0 +1,205 @@
+"""Models with functions: mixed networks, quantised ones, weights in Constant nodes, subgraphs, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nashc.ops import DOMAIN, OPERATORS, conv_geometry, embed_functions, encode_shift, reference_ops, register_schemas
+from onnx import helper, parser
+from onnx.reference import ReferenceEvaluator
+from operator_cases import Array, Case, cases, model_of, tensor_type
+
+from nashc.errors import NashcError
+
+HEADER = '<ir_version: 10, opset_import: ["" : 21, "ai.nashc" : 1]>'
+HYBRID = (
+    HEADER
+    + """
+hybrid (float[1, 2, 6, 6] x) => (float[1, ?, ?, ?] y)
+<float[4, 2, 3, 3] wc, int8[2, 4, 4, 3, 3] ws, float[4] s, float[6, 1, 3, 3] wa> {
+  a = Conv <auto_pad = "SAME_UPPER"> (x, wc)
+  b = Relu (a)
+  c = ai.nashc.ShiftConv <auto_pad = "SAME_UPPER", strides = [2, 2]> (b, ws, s)
+  d = Identity (wa)
+  e = Concat <axis = 1> (c, c)
+  f = Slice (e, starts, ends, axes)
+  y = ai.nashc.AdderConv <group = 6, pads = [1, 0, 1, 2], dilations = [1, 2]> (f, d)
+}"""
+)
+
+
+def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def fill(model: onnx.ModelProto, **values: Array) -> onnx.ModelProto:
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(v, n) for n, v in values.items())
+    return model
+
+
+def hybrid() -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    codes, scale = encode_shift(rng.standard_normal((4, 4, 3, 3)), 2)
+    return fill(
+        parser.parse_model(HYBRID),
+        wc=rng.standard_normal((4, 2, 3, 3)).astype(np.float32),
+        ws=codes,
+        s=scale,
+        wa=rng.standard_normal((6, 1, 3, 3)).astype(np.float32),
+        starts=np.array([0]),
+        ends=np.array([6]),
+        axes=np.array([1]),
+    )
+
+
+def test_hybrid_runs_everywhere() -> None:
+    model = hybrid()
+    embedded = embed_functions(model)
+    register_schemas()
+    onnx.checker.check_model(embedded, full_check=True)
+    x = np.random.default_rng(1).standard_normal((1, 2, 6, 6)).astype(np.float32)
+    expected = ReferenceEvaluator(model, new_ops=reference_ops()).run(None, {"x": x})[0]
+    for run in (session(embedded).run, ReferenceEvaluator(embedded).run):
+        np.testing.assert_allclose(run(None, {"x": x})[0], expected, rtol=1e-5, atol=1e-4)
+    native_first = ReferenceEvaluator(embedded, new_ops=reference_ops()).run(None, {"x": x})[0]
+    np.testing.assert_array_equal(native_first, expected)
+
+
+def test_nodes_become_canonical_and_the_given_model_stays() -> None:
+    model = hybrid()
+    before = model.SerializeToString()
+    embedded = embed_functions(model)
+    assert model.SerializeToString() == before
+    assert embed_functions(embedded).SerializeToString() == embedded.SerializeToString()
+    assert sorted(f.name for f in embedded.functions) == ["AdderConv", "ShiftConv"]
+    shift = next(node for node in embedded.graph.node if node.op_type == "ShiftConv")
+    attributes = {a.name: helper.get_attribute_value(a) for a in shift.attribute}
+    assert attributes == {"dilations": [1, 1], "group": 1, "pads": [0, 0, 1, 1], "strides": [2, 2]}
+    assert list(shift.input) == ["b", "ws", "s", ""]
+
+
+def test_a_model_without_our_operators_is_only_copied() -> None:
+    model = parser.parse_model(HEADER + "g (float[1] x) => (float[1] y) { y = Relu (x) }")
+    assert embed_functions(model) == model
+
+
+@pytest.mark.parametrize("name", [o.name for o in OPERATORS.values() if o.integer])
+@settings(deadline=None, max_examples=50)
+@given(data=st.data(), exponent=st.integers(-8, 2))
+def test_quantised_model_rounds_the_integer_form(name: str, data: st.DataObject, exponent: int) -> None:
+    """DequantizeLinear, float operator, QuantizeLinear in stock onnxruntime is the integer sum, scaled and rounded.
+
+    onnxruntime's QDQ passes must not touch the weights of the function's body.
+    """
+    form = OPERATORS.get(name).integer
+    assert form is not None
+    case = data.draw(cases(form.name))
+    x_scale = 2.0**exponent
+    own = {n: case.attributes.get(n, v) for n, v in case.operator.own_defaults.items()}
+    real = case.operator.reference(*case.inputs, **case.attributes) * form.output_scale(own, x_scale)
+    largest_sum = 3 * 383 * x_scale * case.geometry.taps
+    y_scale = np.float32(max(np.abs(real).max(), 0.01 * largest_sum) / 120)
+
+    q, zero_point = case.inputs[0], np.zeros((), np.int8)
+    assert q is not None
+    for formal, array in zip(case.operator.schema.inputs, case.inputs, strict=True):
+        if formal.name == "x_zero_point" and array is not None:
+            zero_point = array.reshape(())
+    floats = tuple(form.dequantise(case.inputs, own, x_scale))
+    conv = {n: v for n, v in case.attributes.items() if n not in own}
+    model = model_of(Case(OPERATORS.get(name), floats, conv, case.geometry))
+    quantise(model, q, np.float32(x_scale), zero_point.astype(q.dtype), y_scale)
+    y = session(embed_functions(model)).run(None, {"q": q})[0]
+    assert (np.abs(y * np.float64(y_scale) - real) <= 0.51 * y_scale).all()
+
+
+def quantise(model: onnx.ModelProto, q: Array, x_scale: np.float32, x_zero_point: Array, y_scale: np.float32) -> None:
+    """Put the node between x0 = DequantizeLinear(q) and QuantizeLinear(y0) to int8 with zero point 0."""
+    constants = {"x_scale": x_scale, "x_zero": x_zero_point, "y_scale": y_scale, "y_zero": np.zeros((), np.int8)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items())
+    node = model.graph.node.pop()
+    model.graph.node.extend(
+        [
+            helper.make_node("DequantizeLinear", ["q", "x_scale", "x_zero"], ["x0"]),
+            node,
+            helper.make_node("QuantizeLinear", ["y0", "y_scale", "y_zero"], ["y"]),
+        ]
+    )
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("q", tensor_type(q), q.shape))
+    model.graph.output[0].name = "y"
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT8
+
+
+def test_weights_in_constant_nodes_and_subgraphs() -> None:
+    text = """
+branches (float[1, 1, 4] x, bool yes) => (float[1, 1, n] y) {
+  w = Constant <value = float[1, 1, 2] {1, 2}> ()
+  y = If (yes) <
+    then_branch = a () => (float[1, 1, m] t) { t = ai.nashc.AdderConv (x, w) },
+    else_branch = b () => (float[1, 1, k] e) { e = ai.nashc.AdderConv <auto_pad = "SAME_LOWER"> (x, w) }
+  >
+}"""
+    embedded = embed_functions(parser.parse_model(HEADER + text))
+    x = np.array([[[1, 0, 2, 5]]], np.float32)
+    for run in (session(embedded).run, ReferenceEvaluator(embedded).run):
+        assert run(None, {"x": x, "yes": np.array(True)})[0].ravel().tolist() == [-2, -1, -4]
+        assert run(None, {"x": x, "yes": np.array(False)})[0].ravel().tolist() == [-2, -2, -1, -4]
+
+
+def adder_model(opset: int = 21, **attributes: Any) -> onnx.ModelProto:
+    geometry = conv_geometry((1, 2, 6, 6), (2, 2, 3, 3), where="test")
+    operator = OPERATORS.get("AdderConv")
+    inputs, _ = operator.sample(np.random.default_rng(0), geometry)
+    return model_of(Case(operator, tuple(inputs), attributes, geometry), onnx_opset=opset, symbolic=True)
+
+
+def test_same_padding_with_stride_one_needs_no_input_size() -> None:
+    embedded = embed_functions(adder_model(auto_pad="SAME_UPPER"))
+    y = session(embedded).run(None, {"x0": np.zeros((3, 2, 9, 4), np.float32)})[0]
+    assert y.shape == (3, 2, 9, 4)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (adder_model(auto_pad="SAME_UPPER", strides=[2, 2]), "node 'y0' (AdderConv): auto_pad=SAME_UPPER"),
+        (adder_model(opset=12), "the model uses ONNX opset 12, functions of ai.nashc need 13; convert it"),
+        (adder_model(paddings=[1, 1]), "attribute ['paddings'] is unknown"),
+        (adder_model(group=2), "X has 2 channels but W wants 2 x group 2 = 4"),
+    ],
+)
+def test_refusals(model: onnx.ModelProto, text: str) -> None:
+    with pytest.raises(NashcError) as refusal:
+        embed_functions(model)
+    assert text in str(refusal.value)
+
+
+def test_unknown_operator_gets_a_hint() -> None:
+    model = adder_model()
+    model.graph.node[0].op_type = "AderConv"
+    with pytest.raises(NashcError, match="unknown operator 'AderConv'; did you mean 'AdderConv'"):
+        embed_functions(model)
+
+
+@pytest.mark.parametrize("name", ["ShiftConv", "ShiftConvInteger"])
+@pytest.mark.parametrize("code", [-128, -16, 16, 127])
+def test_functions_refuse_bad_codes_too(name: str, code: int) -> None:
+    geometry = conv_geometry((1, 1, 2), (1, 1, 1), where="test")
+    operator = OPERATORS.get(name)
+    inputs, _ = operator.sample(np.random.default_rng(0), geometry)
+    inputs = (inputs[0], np.full((1, 1, 1, 1), code, np.int8), *inputs[2:])
+    embedded = embed_functions(model_of(Case(operator, inputs, {}, geometry)))
+    assert {o.domain for o in embedded.opset_import} == {"", DOMAIN}
+    with pytest.raises(Exception, match=r"(?i)out of|bounds|range"):
+        session(embedded).run(None, {"x0": inputs[0]})
+    with pytest.raises(IndexError):
+        ReferenceEvaluator(embedded).run(None, {"x0": inputs[0]})
