@@ -35,6 +35,7 @@ def embed_functions(model: onnx.ModelProto, operators: Registry[Operator]) -> on
         return result
 
     _import_opset(result.opset_import)
+    onnx_opset = _opset(result)
     shapes = _shapes(result, operators)
     for node in _all_nodes(result):
         if node.domain == DOMAIN:
@@ -42,12 +43,20 @@ def embed_functions(model: onnx.ModelProto, operators: Registry[Operator]) -> on
     for function in result.functions:
         if any(node.domain == DOMAIN for node in _nodes(function.node)):
             _import_opset(function.opset_import)
-    onnx_opset = next((o.version for o in result.opset_import if o.domain in ("", "ai.onnx")), None)
-    if onnx_opset is None:
-        raise NashcError("the model imports no ONNX opset", hint="add an opset_import of the default domain")
     result.functions.extend(operator.function(onnx_opset) for operator in used.values())
     result.ir_version = max(result.ir_version, IR_VERSION)
     return result
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    """The ONNX opset of the model, whose opset of our domain must be the one we know."""
+    ours = next(o.version for o in model.opset_import if o.domain == DOMAIN)
+    if ours != OPSET:
+        raise NashcError(f"the model uses opset {ours} of {DOMAIN}, this nashc knows {OPSET}", hint="upgrade nashc")
+    onnx_opset: int | None = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
+    if onnx_opset is None:
+        raise NashcError("the model imports no ONNX opset", hint="add an opset_import of the default domain")
+    return onnx_opset
 
 
 def _import_opset(imports: object) -> None:

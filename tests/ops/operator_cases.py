@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from hypothesis import strategies as st
-from nashc.ops import DOMAIN, OPERATORS, OPSET, ConvGeometry, Operator, conv_geometry
+from nashc.ops import DOMAIN, OPERATORS, OPSET, ConvGeometry, Operator, conv_geometry, reference_ops
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 Array = NDArray[Any]
 
@@ -99,6 +101,22 @@ def model_of(*layers_: Case, onnx_opset: int = 21, symbolic: bool = False) -> on
 
 def feeds(*layers_: Case) -> dict[str, Array]:
     return {f"x{i}": case.inputs[0] for i, case in enumerate(layers_) if case.inputs[0] is not None}
+
+
+def stock(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
+    """Outputs of the model in onnxruntime as it comes, all optimisations on."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, inputs))
+
+
+def evaluate(model: onnx.ModelProto, inputs: dict[str, Array], kernels: bool = False) -> list[Array]:
+    """Outputs of the model in onnx's own evaluator, with our NumPy references as kernels or through functions."""
+    outputs = ReferenceEvaluator(model, new_ops=reference_ops() if kernels else None).run(None, inputs)
+    assert isinstance(outputs, list)
+    return outputs
 
 
 def brute_force(case: Case) -> tuple[Array, Array]:

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nashc.ops import DOMAIN, OPERATORS, conv_geometry, embed_functions, encode_shift, reference_ops, register_schemas
+from nashc.ops import DOMAIN, OPERATORS, conv_geometry, embed_functions, encode_shift, register_schemas
 from onnx import helper, parser
-from onnx.reference import ReferenceEvaluator
-from operator_cases import Array, Case, cases, model_of, tensor_type
+from operator_cases import Array, Case, cases, evaluate, model_of, stock, tensor_type
 
 from nashc.errors import NashcError
 
@@ -32,12 +30,6 @@ hybrid (float[1, 2, 6, 6] x) => (float[1, ?, ?, ?] y)
   y = ai.nashc.AdderConv <group = 6, pads = [1, 0, 1, 2], dilations = [1, 2]> (f, d)
 }"""
 )
-
-
-def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def fill(model: onnx.ModelProto, **values: Array) -> onnx.ModelProto:
@@ -67,10 +59,10 @@ def test_hybrid_runs_everywhere() -> None:
     register_schemas()
     onnx.checker.check_model(embedded, full_check=True)
     x = np.random.default_rng(1).standard_normal((1, 2, 6, 6)).astype(np.float32)
-    expected = ReferenceEvaluator(model, new_ops=reference_ops()).run(None, {"x": x})[0]
-    for run in (session(embedded).run, ReferenceEvaluator(embedded).run):
-        np.testing.assert_allclose(run(None, {"x": x})[0], expected, rtol=1e-5, atol=1e-4)
-    native_first = ReferenceEvaluator(embedded, new_ops=reference_ops()).run(None, {"x": x})[0]
+    expected = evaluate(model, {"x": x}, kernels=True)[0]
+    for run in (stock, evaluate):
+        np.testing.assert_allclose(run(embedded, {"x": x})[0], expected, rtol=1e-5, atol=1e-4)
+    native_first = evaluate(embedded, {"x": x}, kernels=True)[0]
     np.testing.assert_array_equal(native_first, expected)
 
 
@@ -118,7 +110,7 @@ def test_quantised_model_rounds_the_integer_form(name: str, data: st.DataObject,
     conv = {n: v for n, v in case.attributes.items() if n not in own}
     model = model_of(Case(OPERATORS.get(name), floats, conv, case.geometry))
     quantise(model, q, np.float32(x_scale), zero_point.astype(q.dtype), y_scale)
-    y = session(embed_functions(model)).run(None, {"q": q})[0]
+    y = stock(embed_functions(model), {"q": q})[0]
     assert (np.abs(y * np.float64(y_scale) - real) <= 0.51 * y_scale).all()
 
 
@@ -150,9 +142,9 @@ branches (float[1, 1, 4] x, bool yes) => (float[1, 1, n] y) {
 }"""
     embedded = embed_functions(parser.parse_model(HEADER + text))
     x = np.array([[[1, 0, 2, 5]]], np.float32)
-    for run in (session(embedded).run, ReferenceEvaluator(embedded).run):
-        assert run(None, {"x": x, "yes": np.array(True)})[0].ravel().tolist() == [-2, -1, -4]
-        assert run(None, {"x": x, "yes": np.array(False)})[0].ravel().tolist() == [-2, -2, -1, -4]
+    for run in (stock, evaluate):
+        assert run(embedded, {"x": x, "yes": np.array(True)})[0].ravel().tolist() == [-2, -1, -4]
+        assert run(embedded, {"x": x, "yes": np.array(False)})[0].ravel().tolist() == [-2, -2, -1, -4]
 
 
 def adder_model(opset: int = 21, **attributes: Any) -> onnx.ModelProto:
@@ -164,7 +156,7 @@ def adder_model(opset: int = 21, **attributes: Any) -> onnx.ModelProto:
 
 def test_same_padding_with_stride_one_needs_no_input_size() -> None:
     embedded = embed_functions(adder_model(auto_pad="SAME_UPPER"))
-    y = session(embedded).run(None, {"x0": np.zeros((3, 2, 9, 4), np.float32)})[0]
+    y = stock(embedded, {"x0": np.zeros((3, 2, 9, 4), np.float32)})[0]
     assert y.shape == (3, 2, 9, 4)
 
 
@@ -183,6 +175,13 @@ def test_refusals(model: onnx.ModelProto, text: str) -> None:
     assert text in str(refusal.value)
 
 
+def test_a_newer_domain_is_refused() -> None:
+    model = adder_model()
+    model.opset_import[1].version = 2
+    with pytest.raises(NashcError, match=r"opset 2 of ai\.nashc, this nashc knows 1; upgrade nashc"):
+        embed_functions(model)
+
+
 def test_unknown_operator_gets_a_hint() -> None:
     model = adder_model()
     model.graph.node[0].op_type = "AderConv"
@@ -196,10 +195,12 @@ def test_functions_refuse_bad_codes_too(name: str, code: int) -> None:
     geometry = conv_geometry((1, 1, 2), (1, 1, 1), where="test")
     operator = OPERATORS.get(name)
     inputs, _ = operator.sample(np.random.default_rng(0), geometry)
-    inputs = (inputs[0], np.full((1, 1, 1, 1), code, np.int8), *inputs[2:])
+    x = inputs[0]
+    assert x is not None
+    inputs = (x, np.full((1, 1, 1, 1), code, np.int8), *inputs[2:])
     embedded = embed_functions(model_of(Case(operator, inputs, {}, geometry)))
     assert {o.domain for o in embedded.opset_import} == {"", DOMAIN}
     with pytest.raises(Exception, match=r"(?i)out of|bounds|range"):
-        session(embedded).run(None, {"x0": inputs[0]})
+        stock(embedded, {"x0": x})
     with pytest.raises(IndexError):
-        ReferenceEvaluator(embedded).run(None, {"x0": inputs[0]})
+        evaluate(embedded, {"x0": x})

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
+import nashc.ops
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nashc.ops import DOMAIN, OPERATORS, OPSET, conv_geometry, embed_functions, reference_ops, register_schemas
-from onnx.reference import ReferenceEvaluator
-from operator_cases import Case, assert_same, brute_force, cases, feeds, layers, model_of
+from nashc.ops import DOMAIN, OPERATORS, OPSET, conv_geometry, embed_functions, register_schemas
+from operator_cases import Case, assert_same, brute_force, cases, evaluate, feeds, layers, model_of, stock
 
 from nashc.core.network import Unit
 
 every_operator = pytest.mark.parametrize("name", list(OPERATORS))
 relaxed = settings(deadline=None, max_examples=100)
-
-
-def stock_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 @every_operator
@@ -48,9 +42,9 @@ def test_all_runtimes_agree(name: str, data: st.DataObject, symbolic: bool) -> N
         model = model_of(*both, symbolic=True)
     embedded = embed_functions(model)
     runs = {
-        "reference kernels": ReferenceEvaluator(model, new_ops=reference_ops()).run(None, feeds(*both)),
-        "functions in onnx": ReferenceEvaluator(embedded).run(None, feeds(*both)),
-        "functions in onnxruntime": stock_session(embedded).run(None, feeds(*both)),
+        "reference kernels": evaluate(model, feeds(*both), kernels=True),
+        "functions in onnx": evaluate(embedded, feeds(*both)),
+        "functions in onnxruntime": stock(embedded, feeds(*both)),
     }
     for i, case in enumerate(both):
         expected, magnitude = brute_force(case)
@@ -98,8 +92,8 @@ def test_functions_follow_the_opset_of_the_model(name: str, onnx_opset: int) -> 
     case = Case(operator, tuple(inputs), attributes, geometry)
     expected, magnitude = brute_force(case)
     embedded = embed_functions(model_of(case, onnx_opset=onnx_opset))
-    assert_same(case, stock_session(embedded).run(None, feeds(case))[0], expected, magnitude)
-    assert_same(case, ReferenceEvaluator(embedded).run(None, feeds(case))[0], expected, magnitude)
+    assert_same(case, stock(embedded, feeds(case))[0], expected, magnitude)
+    assert_same(case, evaluate(embedded, feeds(case))[0], expected, magnitude)
 
 
 @pytest.mark.parametrize("name", [o.name for o in OPERATORS.values() if o.integer])
@@ -140,3 +134,13 @@ def test_registry_names_units_and_integer_forms() -> None:
         assert operator.unit in Unit
         if operator.integer:
             assert OPERATORS.get(operator.integer.name).tolerance is None
+
+
+def test_a_new_operator_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(nashc.ops.__file__).parent / "adder_conv_integer.py").read_text()
+    (tmp_path / "new_conv.py").write_text(text.replace("AdderConvInteger", "NewConv"))
+    monkeypatch.setattr(nashc.ops, "__path__", [*nashc.ops.__path__, str(tmp_path)])
+    try:
+        assert sorted(nashc.ops._discover()) == sorted([*OPERATORS, "NewConv"])
+    finally:
+        sys.modules.pop("nashc.ops.new_conv", None)
