@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from nashc.passes.graph import array, is_op
 
@@ -20,7 +21,7 @@ LONGEST = 8
 """Nodes of the longest known spelling, with room."""
 GRID = np.linspace(-9.0, 9.0, 361)
 
-Grid = np.ndarray
+Grid = NDArray[np.float64]
 _erf = np.vectorize(math.erf, otypes=[float])
 
 
@@ -34,7 +35,7 @@ class Activation:
 
 
 def _sigmoid(x: Grid) -> Grid:
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def _clip(lo: float, hi: float) -> Callable[[Grid], Grid]:
@@ -118,11 +119,8 @@ def _between(x: ir.Value, end: ir.Node) -> tuple[ir.Node, ...]:
         node = pending.pop()
         if node not in found:
             found.append(node)
-            pending += [
-                v.producer()
-                for v in node.inputs
-                if v is not None and v is not x and v.const_value is None and v.producer()
-            ]  # type: ignore[misc]
+            producers = [v.producer() for v in node.inputs if v is not None and v is not x and v.const_value is None]
+            pending += [p for p in producers if p is not None]
     return tuple(reversed(found))
 
 
@@ -139,8 +137,8 @@ _BINARY: dict[str, Callable[[Grid, Grid], Grid]] = {
     "Max": np.maximum, "Min": np.minimum, "Pow": np.power,
 }  # fmt: skip
 _UNARY: dict[str, Callable[[Grid], Grid]] = {
-    "Relu": lambda x: np.maximum(x, 0), "Sigmoid": _sigmoid, "Tanh": np.tanh, "Erf": _erf, "Exp": np.exp, "Neg": np.negative,
-    "Abs": np.abs, "Softplus": lambda x: np.log1p(np.exp(x)), "Reciprocal": np.reciprocal, "Sqrt": np.sqrt,
+    "Relu": KNOWN["relu"], "Sigmoid": _sigmoid, "Tanh": np.tanh, "Erf": _erf, "Exp": np.exp,
+    "Neg": np.negative, "Abs": np.abs, "Softplus": KNOWN["softplus"], "Reciprocal": np.reciprocal, "Sqrt": np.sqrt,
     "HardSwish": KNOWN["hardswish"], "Identity": lambda x: x,
 }  # fmt: skip
 
@@ -184,7 +182,7 @@ def _single(node: ir.Node, values: dict[ir.Value, Grid]) -> Grid | None:
 def _parametrised(node: ir.Node, x: Grid) -> Grid | None:
     if node.op_type == "HardSigmoid":
         return np.clip(node.attributes.get_float("alpha", 0.2) * x + node.attributes.get_float("beta", 0.5), 0, 1)
-    bounds = []
+    bounds: list[float] = []
     for index, (key, default) in enumerate((("min", -np.inf), ("max", np.inf)), start=1):
         value = node.inputs[index] if len(node.inputs) > index else None
         if value is None:
@@ -194,4 +192,4 @@ def _parametrised(node: ir.Node, x: Grid) -> Grid | None:
             if stored is None or stored.size != 1:
                 return None
             bounds.append(float(stored.reshape(-1)[0]))
-    return np.clip(x, *bounds)
+    return np.clip(x, bounds[0], bounds[1])

@@ -32,7 +32,7 @@ def grow(head: ir.Node, layout: Layout, claimed: set[ir.Node], *, residual: bool
     while (node := _next(group, claimed)) is not None and _is_affine(node, group.output, layout):
         _take(group, node)
     _requantise(group, claimed)
-    if residual and (node := _next(group, claimed)) is not None and is_op(node, "Add"):
+    if residual and (node := _next(group, claimed)) is not None and is_sum(node):
         other = node.inputs[1] if node.inputs[0] is group.output else node.inputs[0]
         if (
             other is not None
@@ -51,6 +51,12 @@ def grow(head: ir.Node, layout: Layout, claimed: set[ir.Node], *, residual: bool
     return group
 
 
+def requantised(group: Group, claimed: set[ir.Node]) -> Group:
+    """The group with a QuantizeLinear behind it, if there is one."""
+    _requantise(group, claimed)
+    return group
+
+
 def start_activation(x: ir.Value, node: ir.Node, claimed: set[ir.Node]) -> Group | None:
     """A group of its own for the activation of `x` that `node` starts, if it is a known one."""
     found = find_activation(x, closed=False)
@@ -59,6 +65,11 @@ def start_activation(x: ir.Value, node: ir.Node, claimed: set[ir.Node]) -> Group
     group = Group(node, found.output, list(found.nodes), [], found.name)
     _requantise(group, claimed)
     return group
+
+
+def is_sum(node: ir.Node) -> bool:
+    """An Add, also spelled Sum."""
+    return is_op(node, "Add") or (is_op(node, "Sum") and len(node.inputs) == 2)
 
 
 def _next(group: Group, claimed: set[ir.Node]) -> ir.Node | None:
@@ -135,11 +146,4 @@ def stored_bits(value: ir.Value) -> int:
         value = node.inputs[0]
 
 
-INTEGER_BITS = {
-    ir.DataType.INT4: 4, ir.DataType.UINT4: 4, ir.DataType.INT8: 8, ir.DataType.UINT8: 8, ir.DataType.INT16: 16,
-    ir.DataType.UINT16: 16, ir.DataType.INT32: 32, ir.DataType.UINT32: 32, ir.DataType.INT64: 64, ir.DataType.UINT64: 64,
-    ir.DataType.BOOL: 8,
-}  # fmt: skip
-for _name in ("INT2", "UINT2"):
-    if hasattr(ir.DataType, _name):
-        INTEGER_BITS[ir.DataType[_name]] = 2
+INTEGER_BITS = {kind: kind.bitwidth for kind in ir.DataType if kind.is_integer()} | {ir.DataType.BOOL: 8}

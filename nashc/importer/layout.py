@@ -14,7 +14,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from nashc.importer.ops import CHANNEL_FIRST, ELEMENTWISE, RELABELLING, weight_index
+from nashc.importer.ops import CHANNEL_FIRST, ELEMENTWISE, RELABELLING, is_product, weight_index
 from nashc.passes.graph import is_constant, is_op, static_shape
 from nashc.passes.transpose import permutation
 
@@ -76,6 +76,13 @@ def split(shape: tuple[int, ...], axes: Axes) -> tuple[int, int, int]:
     return channels, prod(rest[:-1]), rest[-1] if rest else 1
 
 
+def same_order(shape: tuple[int, ...], a: Axes, b: Axes) -> bool:
+    """Both choices of channel axes store the same elements in the same order."""
+    real = [i for i, d in enumerate(shape) if d != 1]
+    first = [i for i in real if i not in a] + [i for i in a if i in real]
+    return first == [i for i in real if i not in b] + [i for i in b if i in real]
+
+
 def _fixed(node: ir.Node) -> list[tuple[ir.Value, Axes]]:
     x = node.inputs[0] if node.inputs else None
     if x is None or not node.outputs:
@@ -85,11 +92,11 @@ def _fixed(node: ir.Node) -> list[tuple[ir.Value, Axes]]:
         is_op(node, node.op_type) and ("", node.op_type) in CHANNEL_FIRST
     ):
         return [(x, (1,)), (y, (1,))]
-    if weight_index(node) is not None and node.op_type in ("MatMul", "MatMulInteger", "QLinearMatMul", "Gemm"):
+    if weight_index(node) is not None and is_product(node):
         w = node.inputs[weight_index(node) or 0]
         if w is not None and is_constant(w):
             rank_x, rank_y = len(static_shape(x) or ()), len(static_shape(y) or ())
-            channel_x = 0 if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) else rank_x - 1
+            channel_x = 0 if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) == 1 else rank_x - 1
             return [(x, (channel_x,)), (y, (rank_y - 1,))]
     if is_op(node, "LayerNormalization"):
         return [(x, (len(static_shape(x) or ()) - 1,))]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx_ir as ir
 
 from nashc.core.loops import LoopNest
 from nashc.core.number import ceil_div
 from nashc.errors import NashcError
-from nashc.importer.ops import weight_index
-from nashc.passes.graph import elements, is_op, shape_of, where
+from nashc.importer.ops import is_product, weight_index
+from nashc.passes.graph import elements, is_op, operand, shape_of, where
 from nashc.passes.window import Window, window
 
 Size = tuple[int, int, int]
@@ -19,16 +21,9 @@ def compute_nest(node: ir.Node, x: Size) -> LoopNest:
     """The nest of a node with weights; `x` is the size of its first operand as stored."""
     if is_op(node, "ConvTranspose"):
         return _transposed(node)
-    if is_op(node, "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"):
+    if is_product(node):
         return _product(node, x)
     return _convolution(node)
-
-
-def _value(node: ir.Node, index: int) -> ir.Value:
-    value = node.inputs[index] if index < len(node.inputs) else None
-    if value is None:
-        raise NashcError(f"operand {index} is missing", where=where(node), hint="export the model again")
-    return value
 
 
 def _plane(values: tuple[int, ...], fill: int) -> tuple[int, int]:
@@ -42,8 +37,8 @@ def _pads(frame: Window) -> tuple[int, int, int, int]:
 
 
 def _convolution(node: ir.Node) -> LoopNest:
-    shape, out = shape_of(_value(node, 0), node), shape_of(node.outputs[0], node)
-    taps = shape_of(_value(node, weight_index(node) or 1), node)
+    shape, out = shape_of(operand(node, 0), node), shape_of(node.outputs[0], node)
+    taps = shape_of(operand(node, weight_index(node) or 1), node)
     groups = node.attributes.get_int("group", 1)
     frame = window(node)
     depth = taps[-len(frame.kernel) - 1]
@@ -64,17 +59,18 @@ def _transposed(node: ir.Node) -> LoopNest:
     """Sub-pixel form: every output phase is a dense convolution with ceil(F/s) taps over the small input.
 
     The sy*sx phases count as output channels, so k = K*sy*sx and each output pixel costs the taps it really needs,
-    rounded up. Dilated forms have no such phases and are refused.
+    rounded up; the zeros between the taps of a dilated one count as taps.
     """
-    shape, out = shape_of(_value(node, 0), node), shape_of(node.outputs[0], node)
-    taps = shape_of(_value(node, 1), node)
+    shape, out = shape_of(operand(node, 0), node), shape_of(node.outputs[0], node)
+    taps = shape_of(operand(node, 1), node)
     frame = window(node)
+    spans = tuple((k - 1) * d + 1 for k, d in zip(frame.kernel, frame.dilation, strict=True))
     groups = node.attributes.get_int("group", 1)
     if groups < 1 or shape[1] % groups:
         raise NashcError(
             f"{shape[1]} input channels do not fit {groups} groups", where=where(node), hint="export the model again"
         )
-    stride, kernel = _plane(frame.stride, 1), _plane(frame.kernel, 1)
+    stride, kernel = _plane(frame.stride, 1), _plane(spans, 1)
     (iy, ix), (oy_full, ox_full) = _plane(shape[2:], 1), _plane(out[2:], 1)
     fy, fx = ceil_div(kernel[0], stride[0]), ceil_div(kernel[1], stride[1])
     oy, ox = ceil_div(oy_full, stride[0]), ceil_div(ox_full, stride[1])
@@ -87,8 +83,8 @@ def _transposed(node: ir.Node) -> LoopNest:
 
 def _product(node: ir.Node, x: Size) -> LoopNest:
     """A matrix product is a 1x1 convolution; over a flattened map it is one with a window of the whole map."""
-    shape = shape_of(_value(node, 0), node)
-    taps = shape_of(_value(node, weight_index(node) or 1), node)
+    shape = shape_of(operand(node, 0), node)
+    taps = shape_of(operand(node, weight_index(node) or 1), node)
     if len(taps) == 1:
         taps = (*taps, 1)
     if is_op(node, "Gemm"):
@@ -114,16 +110,20 @@ def _product(node: ir.Node, x: Size) -> LoopNest:
 
 def pool_nest(node: ir.Node) -> LoopNest:
     """A pooling window over every channel."""
-    shape, out = shape_of(_value(node, 0), node), shape_of(node.outputs[0], node)
+    shape, out = shape_of(operand(node, 0), node), shape_of(node.outputs[0], node)
     (iy, ix), (oy, ox) = _plane(shape[2:], 1), _plane(out[2:], 1)
     if node.op_type.startswith("Global"):
         return LoopNest(shape[1], 1, 1, 1, 1, iy, ix, iy, ix)
     frame = window(node)
     fy, fx = _plane(frame.kernel, 1)
-    return LoopNest(
+    nest = LoopNest(
         shape[1], 1, 1, oy, ox, fy, fx, iy, ix,
         stride=_plane(frame.stride, 1), dilation=_plane(frame.dilation, 1), pad=_pads(frame),
     )  # fmt: skip
+    # ceil_mode windows reach over the edge: the cells there are padding too
+    top, left, bottom, right = nest.pad
+    down, across = nest.span(0, oy) - iy - top, nest.span(1, ox) - ix - left
+    return replace(nest, pad=(top, left, max(bottom, down), max(right, across)))
 
 
 def pixel_nest(out: Size, source: Size | None = None) -> LoopNest:

@@ -5,23 +5,15 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from nashc.core.network import Unit
-from nashc.passes.graph import NASHC_DOMAIN
+from nashc.ops import DOMAIN as NASHC_DOMAIN
+from nashc.ops import OPERATORS
+from nashc.passes.graph import elements, is_constant, is_op, static_shape
 
-COMPUTE: dict[tuple[str, str], Unit] = {
-    ("", "Conv"): Unit.CONV,
-    ("", "ConvTranspose"): Unit.CONV,
-    ("", "ConvInteger"): Unit.CONV,
-    ("", "QLinearConv"): Unit.CONV,
-    ("", "Gemm"): Unit.CONV,
-    ("", "MatMul"): Unit.CONV,
-    ("", "MatMulInteger"): Unit.CONV,
-    ("", "QLinearMatMul"): Unit.CONV,
-    (NASHC_DOMAIN, "ShiftConv"): Unit.SHIFT,
-    (NASHC_DOMAIN, "ShiftConvInteger"): Unit.SHIFT,
-    (NASHC_DOMAIN, "AdderConv"): Unit.ADDER,
-    (NASHC_DOMAIN, "AdderConvInteger"): Unit.ADDER,
-}
-"""Operators with weights, and the unit that serves them."""
+STANDARD = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
+"""Standard operators with weights; the conv unit serves them. Those of ai.nashc name their unit themselves."""
+
+PRODUCTS = ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
+"""The matrix products among them."""
 
 POOLS = ("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool")
 REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
@@ -58,22 +50,45 @@ CHANNEL_FIRST = frozenset(
         "Conv", "ConvTranspose", "ConvInteger", "QLinearConv", *POOLS, "BatchNormalization", "InstanceNormalization",
         "LRN", "DepthToSpace", "SpaceToDepth", "MaxUnpool", "MaxRoiPool", "RoiAlign", "GroupNormalization",
     )]
-    + [key for key in COMPUTE if key[0] == NASHC_DOMAIN]
+    + [(NASHC_DOMAIN, name) for name in OPERATORS]
 )  # fmt: skip
 """Nodes whose first operand and result have channels on axis 1."""
+
+KNOWN_OPS = (*STANDARD, *POOLS, *UNARY, *BINARY, *MOVES, *REDUCTIONS, "BatchNormalization")
 
 _WEIGHT_INDEX = {"QLinearConv": 3, "QLinearMatMul": 3}
 
 
 def weight_index(node: ir.Node) -> int | None:
     """Which operand of a compute node holds the weights; None for every other node."""
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    if (domain, node.op_type) not in COMPUTE:
+    if node.domain == NASHC_DOMAIN:
+        index = 1
+    elif is_op(node, *STANDARD):
+        index = _WEIGHT_INDEX.get(node.op_type, 1)
+    else:
         return None
-    index = _WEIGHT_INDEX.get(node.op_type, 1)
     return index if index < len(node.inputs) and node.inputs[index] is not None else None
 
 
 def compute_unit(node: ir.Node) -> Unit:
     """The unit of a compute node."""
-    return COMPUTE["" if node.domain == "ai.onnx" else node.domain, node.op_type]
+    return OPERATORS.get(node.op_type).unit if node.domain == NASHC_DOMAIN else Unit.CONV
+
+
+def is_product(node: ir.Node) -> bool:
+    """The node is a matrix product."""
+    return is_op(node, *PRODUCTS)
+
+
+def has_weights(node: ir.Node) -> bool:
+    """A compute node with constant weights: one matrix, or a window over one or two spatial axes."""
+    index = weight_index(node)
+    if index is None:
+        return False
+    weight, x = node.inputs[index], node.inputs[0]
+    if weight is None or x is None or not is_constant(weight) or is_constant(x):
+        return False
+    shape, taps = static_shape(x), static_shape(weight)
+    if shape is None or taps is None:
+        return False
+    return elements(taps[:-2]) == 1 if is_product(node) else len(shape) in (3, 4)

@@ -79,4 +79,5 @@ def _scaled(node: ir.Node, weight: np.ndarray, scale: np.ndarray) -> np.ndarray 
     if groups < 1 or w.shape[0] % groups or w.shape[1] * groups != scale.size:
         return None
     parts = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-    return (parts * scale.reshape(groups, 1, w.shape[1], *(1,) * (w.ndim - 2))).reshape(w.shape)
+    scaled: np.ndarray = (parts * scale.reshape(groups, 1, w.shape[1], *(1,) * (w.ndim - 2))).reshape(w.shape)
+    return scaled

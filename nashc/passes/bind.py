@@ -1,12 +1,13 @@
 """Give every graph input a static shape for one image.
 
-Requires: a loaded model. Ensures: each real input (one without a stored value) has a static shape whose batch axis,
-the first of two or more, is 1; stale shapes elsewhere are forgotten. A missing shape is an error that names the flag.
+Requires: a loaded model. Ensures: each real input (one without a stored value) has a static shape whose batch axis
+is 1 (the first of two or more axes, where it is open or equal to that of the first input). A missing size is an error
+that names the flag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -22,39 +23,48 @@ def bind(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name in shapes:
         if name not in inputs:
             raise NashcError(f"--shape names '{name}', which is no input of the model", hint=did_you_mean(name, inputs))
+    batch = _batch(graph)
     for name, value in inputs.items():
-        shape = tuple(shapes[name]) if name in shapes else _from_file(value)
+        shape = tuple(shapes[name]) if name in shapes else _from_file(value, batch)
         _check(name, shape)
         if name in shapes and len(shape) > 1 and shape[0] != 1:
             raise NashcError(
                 f"--shape {name} has batch {shape[0]}",
                 hint=f"a network is described per image: {_flag(name, (1, *shape[1:]))}",
             )
-        value.shape = ir.Shape((1, *shape[1:]) if len(shape) > 1 else shape)
+        value.shape = ir.Shape(shape)
     real = set(inputs.values())
     for value in list(graph.inputs):
         if value not in real:
             graph.inputs.remove(value)
 
 
-def _from_file(value: ir.Value) -> tuple[int, ...]:
+def _batch(graph: ir.Graph) -> object:
+    """The first dim of the first real input: what it is there, it is in the others too."""
+    for value in graph.inputs:
+        if value.name not in graph.initializers and value.shape is not None and len(value.shape) > 1:
+            return value.shape[0]
+    return None
+
+
+def _from_file(value: ir.Value, batch: object) -> tuple[int, ...]:
     if value.shape is None:
-        raise NashcError(
-            f"input '{value.name}' has no shape", hint=f"give it with --shape {value.name}=1,3,224,224 (your numbers)"
-        )
+        hint = f"give it with --shape {value.name}=1,3,224,224 (your numbers)"
+        raise NashcError(f"input '{value.name}' has no shape", hint=hint)
     dims = list(value.shape)
-    if len(dims) > 1:
+    if len(dims) > 1 and (dims[0] == batch or not isinstance(dims[0], int) or dims[0] <= 0):
         dims[0] = 1
     unknown = [d for d in dims if not isinstance(d, int) or d <= 0]
     if unknown:
+        sizes = ", ".join(_show([d]) for d in unknown)
         raise NashcError(
-            f"input '{value.name}' has shape {_show(value.shape)}: the size of {', '.join(_show([d]) for d in unknown)} is open",
+            f"input '{value.name}' has shape {_show(value.shape)}: the size of {sizes} is open",
             hint=f"give it with {_flag(value.name or '', dims)}, with a number for each letter",
         )
     return tuple(int(d) for d in dims)  # type: ignore[arg-type]
 
 
-def _flag(name: str, dims: tuple[object, ...] | list[object]) -> str:
+def _flag(name: str, dims: Sequence[object]) -> str:
     letters = iter("HWDXYZ" if len(dims) == 4 else "LMNXYZ")
     return f"--shape {name}=" + ",".join(str(d) if isinstance(d, int) and d > 0 else next(letters, "Q") for d in dims)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
 from nashc.errors import NashcError
 
-NASHC_DOMAIN = "ai.nashc"
+_CONSTANT = "ai.nashc.constant"
 
 
 def where(node: ir.Node) -> str:
@@ -46,31 +48,63 @@ def array(value: ir.Value | None) -> np.ndarray | None:
     return value.const_value.numpy()
 
 
+def mark_constants(graph: ir.Graph) -> None:
+    """Note on every value whether it depends on stored constants alone (weights behind DequantizeLinear do)."""
+    for node in graph:
+        fixed = (
+            not has_subgraph(node)
+            and not node.op_type.startswith("Random")
+            and node.op_type not in ("Multinomial", "Bernoulli")
+        )
+        fixed = fixed and (bool(node.inputs) or is_op(node, "Constant"))
+        fixed = fixed and all(v is None or is_constant(v) for v in node.inputs)
+        for value in node.outputs:
+            value.meta[_CONSTANT] = fixed
+
+
 def is_constant(value: ir.Value) -> bool:
-    """The value depends on stored constants alone (weights behind DequantizeLinear count)."""
-    pending, seen = [value], set()
-    while pending:
-        v = pending.pop()
-        if v.const_value is not None or v in seen:
-            continue
-        seen.add(v)
-        node = v.producer()
-        if (
-            node is None
-            or node.op_type.startswith("Random")
-            or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
-        ):
-            return False
-        if not node.inputs and not is_op(node, "Constant"):
-            return False
-        pending += [x for x in node.inputs if x is not None]
-    return True
+    """The value is stored in the model, or `mark_constants` found that it depends on such values alone."""
+    return value.const_value is not None or bool(value.meta.get(_CONSTANT, False))
+
+
+def is_used(value: ir.Value) -> bool:
+    """Somebody reads the value."""
+    return bool(value.uses()) or value.is_graph_output()
+
+
+def operand(node: ir.Node, index: int) -> ir.Value:
+    """A required operand."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None:
+        raise NashcError(f"operand {index} is missing", where=where(node), hint="export the model again")
+    return value
+
+
+def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
+    """Axes of a Reduce operator, whether an attribute or a constant operand; None if not known."""
+    shape = static_shape(operand(node, 0))
+    if shape is None:
+        return None
+    axes: Sequence[int] | None = node.attributes.get_ints("axes")
+    if axes is None and len(node.inputs) > 1 and node.inputs[1] is not None:
+        stored = array(node.inputs[1])
+        if stored is None:
+            return None
+        axes = [int(a) for a in stored.reshape(-1)]
+    if not axes:
+        return () if node.attributes.get_int("noop_with_empty_axes", 0) else tuple(range(len(shape)))
+    return tuple(sorted(a % len(shape) for a in axes))
+
+
+def has_subgraph(node: ir.Node) -> bool:
+    """The node is control flow."""
+    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
 
 
 def sole_consumer(value: ir.Value) -> ir.Node | None:
     """The only node that reads the value, once, or None; graph outputs count as readers."""
     uses = value.uses()
-    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+    return next(iter(uses)).node if len(uses) == 1 and not value.is_graph_output() else None
 
 
 def elements(shape: tuple[int, ...]) -> int:

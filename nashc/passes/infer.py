@@ -8,16 +8,17 @@ compute from constants alone are replaced by stored constants.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
+from nashc import ops
 from nashc.errors import NashcError, did_you_mean
 from nashc.passes import provenance
-from nashc.passes.graph import NASHC_DOMAIN, array, elements, is_op, shape_of, static_shape, where
-from nashc.passes.window import output_size, window
+from nashc.passes.graph import array, elements, has_subgraph, is_op, static_shape, where
 
 LARGEST_FOLD = 2**22
 """Elements of a folded constant: weights that a Transpose or Reshape brings in order still fit."""
@@ -91,6 +92,7 @@ FOLDABLE = frozenset(
 
 def infer(model: ir.Model) -> None:
     """Infer every shape and fold every cheap constant, in place."""
+    ops.register_schemas()
     graph = model.graph
     for node in list(graph):
         if node.graph is not graph:
@@ -102,23 +104,23 @@ def infer(model: ir.Model) -> None:
 
 def _infer_node(model: ir.Model, node: ir.Node) -> None:
     version = model.graph.opset_imports.get(node.domain)
-    if node.domain == NASHC_DOMAIN:
-        _infer_nashc(node)
-        return
     domain = "" if node.domain == "ai.onnx" else node.domain
     try:
         schema = onnx.defs.get_schema(node.op_type, version or 1, domain)
     except onnx.defs.SchemaError:
-        if domain == "":
-            known = {s.name for s in onnx.defs.get_all_schemas()}
+        if domain in ("", ops.DOMAIN):
+            known = {s.name for s in onnx.defs.get_all_schemas() if s.domain == domain}
             raise NashcError(
-                f"opset {version} has no such operator", where=where(node), hint=did_you_mean(node.op_type, known)
+                f"opset {version} of '{domain or 'ai.onnx'}' has no such operator",
+                where=where(node),
+                hint=did_you_mean(node.op_type, known),
             ) from None
         return  # a foreign operator: the file's value_info, if it has any, stands
     proto = ir.serde.serialize_node(node)
     types, data = _operands(model, node)
     try:
-        onnx.checker.check_node(proto, _context(model))
+        if not has_subgraph(node):  # the checker's scope of outer names cannot be set from Python
+            onnx.checker.check_node(proto, _context(model))
         inferred = onnx.shape_inference.infer_node_outputs(
             schema, proto, types, data,
             opset_imports=[onnx.helper.make_opsetid(d, v) for d, v in model.graph.opset_imports.items()],
@@ -155,7 +157,7 @@ def _context(model: ir.Model) -> onnx.checker.C.CheckerContext:
 def _operands(model: ir.Model, node: ir.Node) -> tuple[dict[str, onnx.TypeProto], dict[str, onnx.TensorProto]]:
     """Types of what the node reads (for control flow: of everything it may read) and its small constants."""
     values = [v for v in node.inputs if v is not None]
-    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+    if has_subgraph(node):
         values += [*model.graph.inputs, *model.graph.initializers.values()]
         values += [v for other in model.graph for v in other.outputs if v.type is not None]
     types: dict[str, onnx.TypeProto] = {}
@@ -184,20 +186,6 @@ def _set_type(value: ir.Value, proto: onnx.TypeProto) -> None:
         value.shape = ir.Shape(dims)
     else:
         value.shape = None
-
-
-def _infer_nashc(node: ir.Node) -> None:
-    """ai.nashc convolutions have Conv's output shape; the integer forms give int32."""
-    x, w = node.inputs[0], node.inputs[1]
-    if x is None or w is None:
-        raise NashcError("an operand is missing", where=where(node), hint="X and W are required")
-    frame = window(node)
-    shape = shape_of(x, node)
-    taps = shape_of(w, node)
-    channels = taps[-len(frame.kernel) - 2]
-    out = node.outputs[0]
-    out.shape = ir.Shape((shape[0], channels, *output_size(frame, shape[2:])))
-    out.type = ir.TensorType(ir.DataType.INT32) if node.op_type.endswith("Integer") else x.type
 
 
 def _fold(model: ir.Model, node: ir.Node) -> bool:
@@ -251,7 +239,7 @@ def _shape_value(node: ir.Node, dims: tuple[int, ...]) -> np.ndarray:
 def _evaluate(model: ir.Model, node: ir.Node) -> np.ndarray | None:
     """The node's value by ONNX's own reference implementation; None if that cannot compute it."""
     proto = ir.serde.serialize_node(node)
-    feeds = {v.name: array(v) for v in node.inputs if v is not None}
+    feeds: dict[str, Any] = {v.name or "": array(v) for v in node.inputs if v is not None}
     graph = onnx.helper.make_graph(
         [proto], "one", [onnx.ValueInfoProto(name=name) for name in feeds], [onnx.ValueInfoProto(name=proto.output[0])]
     )
@@ -261,11 +249,11 @@ def _evaluate(model: ir.Model, node: ir.Node) -> np.ndarray | None:
             return None
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets)).run(None, feeds)[0]
+            (result,) = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets)).run(None, feeds)
     except Exception:  # the reference evaluator raises whatever NumPy does: such a node is then no constant
         return None
     return result if isinstance(result, np.ndarray) else np.asarray(result)
 
 
-def _range_size(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> float:
+def _range_size(start: Any, limit: Any, delta: Any) -> float:
     return abs((float(limit) - float(start)) / float(delta)) if float(delta) else float("inf")

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx_ir.passes.common import TopologicalSortPass
 
 from nashc.errors import NashcError, did_you_mean
+from nashc.passes import provenance
 
 MAX_BYTES = 2**31 - 1
 EXPORT_AGAIN = "export the model again, or check it with onnx.checker"
@@ -39,6 +40,8 @@ def load(path: str | Path) -> ir.Model:
         model = ir.serde.deserialize_model(proto)
     except Exception as error:  # untrusted input: onnx_ir raises many kinds here
         raise NashcError(f"the graph cannot be read: {_first(error)}", where=str(path), hint=EXPORT_AGAIN) from None
+    provenance.forget(model)
+    provenance.name_nodes(model.graph)
     ir.external_data.set_base_dir(model.graph, str(path.parent.resolve()))
     try:
         TopologicalSortPass()(model)
@@ -82,9 +85,9 @@ def _check_opsets(proto: onnx.ModelProto, file: str) -> None:
                 where=file,
                 hint="export with an older opset or update the onnx package",
             )
-    if not any(o.domain in ("", "ai.onnx") for o in proto.opset_import):
-        if any(n.domain in ("", "ai.onnx") for n in proto.graph.node):
-            raise NashcError("no opset_import for the standard operators", where=file, hint=EXPORT_AGAIN)
+    declared = any(o.domain in ("", "ai.onnx") for o in proto.opset_import)
+    if not declared and any(n.domain in ("", "ai.onnx") for n in proto.graph.node):
+        raise NashcError("no opset_import for the standard operators", where=file, hint=EXPORT_AGAIN)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from nashc.ops import DOMAIN as NASHC_DOMAIN
 from nashc.passes import provenance
-from nashc.passes.graph import NASHC_DOMAIN, array, bypass, is_op, sole_consumer, static_shape
+from nashc.passes.graph import array, bypass, is_op, sole_consumer, static_shape
 
 
 def fold_pads(model: ir.Model) -> None:

@@ -25,12 +25,14 @@ class Skip:
 
 
 def name_nodes(graph: ir.Graph) -> None:
-    """Give every node of the graph a unique, deterministic name and tag it with it.
+    """Give every node of the graph a unique, deterministic name and tag it with it; tagged nodes stay as they are.
 
-    Requires: nothing. Ensures: names of the file are kept, except that duplicates get a suffix.
+    Ensures: a name of the file is kept unless an earlier node has it; a nameless node is called TYPE_INDEX.
     """
-    taken: set[str] = set()
+    taken = {node.name for node in graph if _NODES in node.metadata_props}
     for i, node in enumerate(graph):
+        if _NODES in node.metadata_props:
+            continue
         base = node.name or f"{node.op_type}_{i}"
         name, n = base, 1
         while name in taken:
@@ -39,6 +41,13 @@ def name_nodes(graph: ir.Graph) -> None:
         taken.add(name)
         node.name = name
         node.metadata_props[_NODES] = json.dumps([name])
+
+
+def forget(model: ir.Model) -> None:
+    """Drop the tags that a file written by an earlier run carries."""
+    model.metadata_props.pop(_REMOVED, None)
+    for node in model.graph:
+        node.metadata_props.pop(_NODES, None)
 
 
 def sources(node: ir.Node) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, NameFixPass
 
 from nashc.errors import NashcError
+from nashc.ops import DOMAIN as NASHC_DOMAIN
 from nashc.passes import provenance
 from nashc.passes.batchnorm import fold_batchnorm
 from nashc.passes.bind import bind
-from nashc.passes.graph import NASHC_DOMAIN
 from nashc.passes.infer import infer
 from nashc.passes.nothing import remove_nothing
 from nashc.passes.pad import fold_pads
@@ -25,8 +25,8 @@ from nashc.passes.transpose import merge_transposes
 
 def simplify(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
     """Simplify `model` in place for inputs of the given shapes and return it."""
-    NameFixPass()(model)
     provenance.name_nodes(model.graph)
+    NameFixPass()(model)
     _inline(model)
     bind(model, shapes)
     before = tuple(provenance.live(model.graph))

@@ -1,4 +1,4 @@
-"""The sliding window of a Conv- or Pool-like node: kernel, strides, dilations and pads with their defaults filled in."""
+"""The sliding window of a Conv- or Pool-like node: kernel, strides, dilations and pads, defaults filled in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from nashc.errors import NashcError
-from nashc.passes.graph import shape_of, where
+from nashc.passes.graph import operand, shape_of, where
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ def window(node: ir.Node) -> Window:
     The kernel comes from the attribute or the weight's shape; auto_pad is resolved with the input's size.
     """
     attributes = node.attributes
-    size = shape_of(_operand(node, 0), node)[2:]
+    size = shape_of(operand(node, 0), node)[2:]
     rank = len(size)
     weight = {"QLinearConv": 3}.get(node.op_type, 1)
     kernel = attributes.get_ints("kernel_shape") or (
-        shape_of(_operand(node, weight), node)[-rank:] if len(node.inputs) > weight else ()
+        shape_of(operand(node, weight), node)[-rank:] if len(node.inputs) > weight else ()
     )
     stride = tuple(attributes.get_ints("strides") or (1,) * rank)
     dilation = tuple(attributes.get_ints("dilations") or (1,) * rank)
@@ -64,10 +64,3 @@ def output_size(frame: Window, size: tuple[int, ...]) -> tuple[int, ...]:
             size, frame.kernel, frame.stride, frame.dilation, frame.begin, frame.end, strict=True
         )
     )
-
-
-def _operand(node: ir.Node, index: int) -> ir.Value:
-    value = node.inputs[index] if index < len(node.inputs) else None
-    if value is None:
-        raise NashcError(f"operand {index} is missing", where=where(node))
-    return value

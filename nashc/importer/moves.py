@@ -1,0 +1,173 @@
+"""Nodes that move or rename data: views cost nothing, the rest are layers of the vector unit."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from nashc.core.network import Unit
+from nashc.importer.builder import Builder
+from nashc.importer.group import Group, stored_bits
+from nashc.importer.layout import Layout, carry, same_order, split
+from nashc.importer.nests import pixel_nest
+from nashc.importer.ops import RELABELLING, UNARY, has_weights, is_product
+from nashc.passes.graph import array, elements, is_op, operand, shape_of, static_shape
+from nashc.passes.transpose import permutation
+
+ALIGN = 16
+"""Channels of one stored word: a part that starts elsewhere is written in pieces."""
+
+REORDERS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "DepthToSpace", "SpaceToDepth", "Gather")
+"""Moves that store pixels or channels in another order than they read them."""
+
+
+def move(b: Builder, group: Group) -> None:
+    """A view or the layers of a data movement."""
+    node = group.head
+    if is_op(node, "Concat"):
+        _concat(b, group)
+    elif is_op(node, "Split"):
+        _split(b, node)
+    elif len(group.nodes) == 1 and (reason := view_reason(node, b.layout)):
+        b.view(node, operand(node, 0), reason)
+    else:
+        _plain(b, group)
+
+
+def quantise(b: Builder, node: ir.Node) -> None:
+    """Q and DQ only rename stored integers, unless the value is stored with another width."""
+    x = operand(node, 0)
+    if is_op(node, "DequantizeLinear"):
+        b.view(node, x, "DequantizeLinear: the integers are what is stored")
+        return
+    bits = stored_bits(node.outputs[0])
+    source = b.read(x)
+    t = b.tensors[source]
+    if t.bits == bits:
+        b.view(node, x, "QuantizeLinear: the value is stored with this width")
+    else:
+        size = (t.channels, t.rows, t.columns)
+        b.emit(node, Unit.VECTOR, pixel_nest(size), [source], b.define(node.outputs[0], size, bits))
+
+
+def view_reason(node: ir.Node, layout: Layout) -> str:
+    """Why the node moves no data, or ''."""
+    x, y = operand(node, 0), node.outputs[0]
+    before, after = static_shape(x), static_shape(y)
+    if before is None or after is None:
+        return ""
+    if is_op(node, "Transpose"):
+        return _transpose_reason(permutation(node), before, layout.axes(x), layout.axes(y))
+    if is_op(node, *RELABELLING):
+        axes = carry(before, after, layout.axes(x))
+        if axes is not None and same_order(after, axes, layout.axes(y)):
+            return f"{node.op_type}: the same data in the same order"
+        if _feeds_products_only(y):
+            return f"{node.op_type} before a matrix product: the weights are permuted offline instead"
+    return ""
+
+
+def _transpose_reason(
+    perm: tuple[int, ...], before: tuple[int, ...], source: tuple[int, ...], target: tuple[int, ...]
+) -> str:
+    """A Transpose is a view if pixels stay in order and the channels of a pixel too."""
+    forth = {old: new for new, old in enumerate(perm)}
+    real = [forth[a] for a, d in enumerate(before) if d > 1]
+    pixels = [forth[a] for a, d in enumerate(before) if a not in source and d > 1]
+    channels = [forth[a] for a in source if before[a] > 1]
+    kept = [a for a in sorted(real) if a not in target] == pixels and [a for a in target if a in real] == channels
+    return "Transpose: another order of axes in ONNX, the same order in memory" if kept else ""
+
+
+def _feeds_products_only(value: ir.Value) -> bool:
+    """Every reader, behind functions of one element, is a matrix product of the whole value with constant weights."""
+    shape = static_shape(value) or (0,)
+    if elements(shape) != shape[-1]:
+        return False
+    pending, found = [value], False
+    while pending:
+        v = pending.pop()
+        if v.is_graph_output():
+            return False
+        for use in v.uses():
+            node = use.node
+            if is_product(node) and has_weights(node) and use.idx == 0:
+                found = True
+            elif is_op(node, *UNARY, "QuantizeLinear", "DequantizeLinear") and use.idx == 0:
+                pending.append(node.outputs[0])
+            else:
+                return False
+    return found
+
+
+def _plain(b: Builder, group: Group) -> None:
+    """Output elements are copied one by one. A Slice reads what it keeps, every other move its whole input."""
+    node = group.head
+    x, out = operand(node, 0), node.outputs[0]
+    source = b.read(x)
+    size = b.layout.size(out)
+    nest = pixel_nest(size) if is_op(node, "Slice") else pixel_nest(size, b.layout.size(x))
+    scattered = is_op(node, *REORDERS) or (is_op(node, "Slice") and _slice_offset(node, b.layout) % ALIGN != 0)
+    output = b.define(group.output, size, _bits(b, group, [source]))
+    b.emit(node, Unit.VECTOR, nest, [source], output, nodes=group.nodes, scattered=scattered, note="moves data")
+
+
+def _bits(b: Builder, group: Group, inputs: list[str]) -> int:
+    """Moved data keeps its width unless it is requantised on the way."""
+    if len(group.nodes) > 1:
+        return stored_bits(group.output)
+    return max(b.tensors[name].bits for name in inputs)
+
+
+def _slice_offset(node: ir.Node, layout: Layout) -> int:
+    """First channel that a Slice keeps; 1 where that is not known."""
+    x = operand(node, 0)
+    shape = shape_of(x, node)
+    starts = node.attributes.get_ints("starts")
+    axes = node.attributes.get_ints("axes")
+    if starts is None:
+        stored = array(node.inputs[1] if len(node.inputs) > 1 else None)
+        given = array(node.inputs[3] if len(node.inputs) > 3 else None)
+        if stored is None:
+            return 1
+        starts = [int(s) for s in stored]
+        axes = None if given is None else [int(a) for a in given]
+    for axis, start in zip(axes or range(len(starts)), starts, strict=False):
+        if axis % len(shape) in layout.axes(x):
+            return start % shape[axis] if abs(start) < shape[axis] else 0
+    return 0
+
+
+def _concat(b: Builder, group: Group) -> None:
+    """One layer a part, all writing the same tensor."""
+    node = group.head
+    out = node.outputs[0]
+    axes = b.layout.axes(out)
+    channelwise = node.attributes.get_int("axis", 1) % len(shape_of(out, node)) in axes
+    parts = [(b.read(v, axes), split(shape_of(v, node), axes)) for v in node.inputs if v is not None]
+    target = b.define(group.output, b.layout.size(out), _bits(b, group, [name for name, _ in parts]))
+    offset = 0
+    for source, size in parts:
+        scattered = channelwise and offset % ALIGN != 0
+        b.emit(
+            node, Unit.VECTOR, pixel_nest(size), [source], target,
+            nodes=group.nodes, scattered=scattered, note="one part of the concat",
+        )  # fmt: skip
+        offset += size[0]
+
+
+def _split(b: Builder, node: ir.Node) -> None:
+    """One layer a part that somebody reads."""
+    x = operand(node, 0)
+    channelwise = node.attributes.get_int("axis", 0) % len(shape_of(x, node)) in b.layout.axes(x)
+    source = b.read(x)
+    offset = 0
+    for out in node.outputs:
+        size = split(shape_of(out, node), b.layout.axes(x))
+        if out.uses() or out.is_graph_output():
+            target = b.define(out, size, b.tensors[source].bits)
+            scattered = channelwise and offset % ALIGN != 0
+            b.emit(
+                node, Unit.VECTOR, pixel_nest(size), [source], target,
+                scattered=scattered, note="one part of the split",
+            )  # fmt: skip
+        offset += size[0]
