@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import prod
 
-from nashc.core.number import ceil_div
-
 
 @dataclass(frozen=True, slots=True)
 class LoopNest:
@@ -86,14 +84,6 @@ class Unroll:
     def weight_words(self) -> int:
         """Weights that the weight buffer delivers each cycle."""
         return self.g * self.k * self.c * self.fy * self.fx
-
-    def least_cycles(self, nest: LoopNest) -> int:
-        """Issue cycles of one image when no tile wastes a lane that the array shape does not."""
-        return (
-            ceil_div(nest.g, self.g) * ceil_div(nest.k, self.k) * ceil_div(nest.c, self.c)
-            * ceil_div(nest.oy, self.oy) * ceil_div(nest.ox, self.ox)
-            * ceil_div(nest.fy, self.fy) * ceil_div(nest.fx, self.fx)
-        )  # fmt: skip
 
     def __str__(self) -> str:
         parts = [f"{f.name}{getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) > 1]

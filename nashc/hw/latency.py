@@ -74,14 +74,34 @@ def exposed_cycles(work: Work, site: Site, extents: Extents) -> Ints:
     return schedule.load_ports(schedule.fixed).max(axis=0) + schedule.store_ports(last).max(axis=0)
 
 
-def issue_cycles(work: Work, unroll: Unroll, tile: Values) -> Ints:
-    """Cycles in which the array takes operands for one tile."""
-    nest = work.nest
-    taps = ceil_div(nest.fy, unroll.fy) * ceil_div(nest.fx, unroll.fx) * work.terms
-    cycles = tile["n"] * taps
-    for d in ("g", "k", "c", "oy", "ox"):
+def first_load(work: Work, site: Site, extents: Extents) -> Ints:
+    """Cycles of slot -1 without its overhead."""
+    schedule = _Schedule(work, site, extents, ())
+    return schedule.load_ports(schedule.fixed).max(axis=0)
+
+
+def issue_cycles(work: Work, site: Site, tile: Values) -> Ints:
+    """Cycles in which the array works on one tile.
+
+    Each pass computes one output per accumulator: it takes operands for the whole reduction of the tile while the
+    results of the pass before it drain into the output buffer, `post_lanes` a cycle.
+    """
+    unroll = site.unroll
+    reduction = ceil_div(tile["c"], np.int64(unroll.c)) * reduction_taps(work, unroll)
+    cycles = tile["n"] * np.maximum(reduction, drain_cycles(site.machine, unroll))
+    for d in ("g", "k", "oy", "ox"):
         cycles = cycles * ceil_div(tile[d], np.int64(getattr(unroll, d)))
     return cycles
+
+
+def reduction_taps(work: Work, unroll: Unroll) -> int:
+    """Cycles of a pass for each group of input channels: filter taps and terms that are not unrolled."""
+    return ceil_div(work.nest.fy, unroll.fy) * ceil_div(work.nest.fx, unroll.fx) * work.terms
+
+
+def drain_cycles(machine: Machine, unroll: Unroll) -> int:
+    """Cycles to move one pass's results out of the array."""
+    return ceil_div(unroll.outputs, post_lanes(machine, unroll))
 
 
 def array_depth(machine: Machine, unroll: Unroll) -> int:
@@ -144,7 +164,7 @@ class _Schedule:
         first = self._corner(lambda a: a.here[:, 0])
         last = self._corner(lambda a: a.here[:, -1])
         edges = self.load_ports(first).max(axis=0) + self.store_ports(last).max(axis=0)
-        compute = issue_cycles(self.work, self.site.unroll, self._values(lambda a, _: a.here, rank))
+        compute = issue_cycles(self.work, self.site, self._values(lambda a, _: a.here, rank))
         compute = compute + array_depth(self.machine, self.site.unroll)
         grid = np.broadcast_to(compute, (compute.shape[0], *(w.shape[1] for w in self.weights)))
         ports = np.zeros((5, *grid.shape), dtype=np.int64)

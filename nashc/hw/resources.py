@@ -15,11 +15,14 @@ from nashc.core.design import Buffers, Chunk, Resources
 from nashc.core.loops import Unroll
 from nashc.core.number import ceil_div
 from nashc.hw.latency import post_lanes
-from nashc.hw.machine import PARTIAL_SUM_BITS, Machine
+from nashc.hw.machine import PAGE_BANKS, PARTIAL_SUM_BITS, Machine
 
 MAC_LANES = "mac"
 ACTIVATION_BITS = 8
 BRAM18_WIDTH, BRAM18_DEPTH = 36, 512
+DRAIN_BITS = 24
+"""An array with more accumulators than requantisers drains them through a shift register with parallel load: one LUT
+and one FF for each of the 24 accumulator bits that were synthesised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +58,35 @@ def buffer_bram18(port_bits: int, bits: int) -> int:
     return 2 * columns * max(1, ceil_div(bits, columns * BRAM18_WIDTH * BRAM18_DEPTH))
 
 
-def port_widths(unroll: Unroll, weight_bits: int) -> tuple[int, int, int]:
+def port_widths(machine: Machine, unroll: Unroll, weight_bits: int) -> tuple[int, int, int]:
     """Bits a cycle that the array takes from the input and weight buffers and exchanges with the output buffer."""
     return (
         unroll.input_words * ACTIVATION_BITS,
         max(1, unroll.weight_words * weight_bits),
-        unroll.outputs * PARTIAL_SUM_BITS,
+        post_lanes(machine, unroll) * PARTIAL_SUM_BITS,
     )
 
 
-def chunk_buffers(unroll: Unroll, weight_bits: int, kib: tuple[int, int, int]) -> Buffers:
+def chunk_buffers(machine: Machine, unroll: Unroll, weight_bits: int, kib: tuple[int, int, int]) -> Buffers:
     """Buffers of at least `kib` KiB a half, enlarged to the BRAMs that their port widths need anyway."""
     halves = []
-    for port, size in zip(port_widths(unroll, weight_bits), kib, strict=True):
+    for port, size in zip(port_widths(machine, unroll, weight_bits), kib, strict=True):
         halves.append(buffer_bram18(port, size * 8192) // 2 * BRAM18_WIDTH * BRAM18_DEPTH)
     return Buffers(*halves)
 
 
-def buffers_bram18(unroll: Unroll, weight_bits: int, buffers: Buffers) -> int:
+def buffers_bram18(machine: Machine, unroll: Unroll, weight_bits: int, buffers: Buffers) -> int:
     sizes = (buffers.input_bits, buffers.weight_bits, buffers.output_bits)
-    return sum(buffer_bram18(p, s) for p, s in zip(port_widths(unroll, weight_bits), sizes, strict=True))
+    return sum(buffer_bram18(p, s) for p, s in zip(port_widths(machine, unroll, weight_bits), sizes, strict=True))
 
 
 def chunk_overhead(board: Board, machine: Machine, unroll: Unroll) -> tuple[float, float]:
     """(LUT, FF) of control, DMA, accumulators and requantisers of a chunk."""
     lanes, cost = post_lanes(machine, unroll), board.template
+    chain = DRAIN_BITS * unroll.outputs if unroll.outputs > lanes else 0
     return (
-        cost.lut_chunk_base + cost.lut_per_output_lane * lanes,
-        cost.ff_chunk_base + cost.ff_per_output_lane * lanes,
+        cost.lut_chunk_base + cost.lut_per_output_lane * lanes + chain,
+        cost.ff_chunk_base + cost.ff_per_output_lane * lanes + chain,
     )
 
 
@@ -133,13 +137,14 @@ def chunk_resources(board: Board, machine: Machine, chunks: tuple[Chunk, ...], d
             lut += count * lane_luts(board.lanes[kind], reduction)
             ff += count * lane_ffs(board.lanes[kind], reduction)
         used = mac.plain_dsp + mac.packed_pairs if mac else ceil(lanes * board.lanes[chunk.lanes].dsp_per_lane)
-        bram = buffers_bram18(chunk.unroll, chunk.weight_bits, chunk.buffers)
+        bram = buffers_bram18(machine, chunk.unroll, chunk.weight_bits, chunk.buffers)
         found.append(Resources(lut=ceil(lut), ff=ceil(ff), dsp=used, bram18=bram))
     return tuple(found)
 
 
-def memory_resources(board: Board, banks: int, readers: int) -> Resources:
+def memory_resources(board: Board, pages: int, readers: int) -> Resources:
     """The shared on-chip memory: its banks and, for each reading chunk, a multiplexer over all of them."""
+    banks = pages * PAGE_BANKS
     return Resources(lut=ceil(banks * readers * board.template.lut_mux_per_bank), bram18=2 * banks)
 
 
@@ -156,3 +161,8 @@ def usable(board: Board, lut: int | None, dsp: int | None, bram36: int | None) -
         bram18=2 * least(board.usable_bram36, bram36),
         uram=board.usable_uram,
     )
+
+
+def machine_of(board: Board) -> Machine:
+    """The template's timing constants with the DRAM bursts of a board."""
+    return Machine(burst_bits=board.dram.burst_bytes * 8, burst_latency=board.burst_latency_cycles)

@@ -13,7 +13,7 @@ import numpy as np
 from nashc.core.design import Traffic, Work
 from nashc.core.number import Ints, ceil_div
 from nashc.hw.dataflows import INPUT_DIMS, OUTPUT_DIMS, WEIGHT_DIMS, Dataflow
-from nashc.hw.latency import Site, array_depth, exposed_cycles, post_lanes
+from nashc.hw.latency import Site, array_depth, drain_cycles, exposed_cycles, post_lanes, reduction_taps
 from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PARTIAL_SUM_BITS
 from nashc.hw.tiles import Extents, Tiles
 
@@ -90,13 +90,15 @@ def traffic(work: Work, site: Site, tiles: Tiles, flow: Dataflow) -> Traffic:
 
 def issue_total(work: Work, site: Site, extents: Extents) -> Ints:
     """Sum of the issue cycles of all tiles: a product of sums, as each loop is unrolled on its own."""
-    nest, unroll = work.nest, site.unroll
-    taps = ceil_div(nest.fy, unroll.fy) * ceil_div(nest.fx, unroll.fx) * work.terms
-    total = np.full_like(extents.n.count, work.batch * taps)
+    unroll = site.unroll
+    taps, drain = reduction_taps(work, unroll), drain_cycles(site.machine, unroll)
+    total = np.full_like(extents.n.count, work.batch)
     for d in ("g", "k", "c", "oy", "ox"):
         extent = getattr(extents, d)
         lanes = np.int64(getattr(unroll, d))
         full, last = ceil_div(extent.first, lanes), ceil_div(extent.last, lanes)
+        if d == "c":
+            full, last = np.maximum(full * taps, drain), np.maximum(last * taps, drain)
         total = total * np.where(extent.count == 1, full, (extent.count - 1) * full + last)
     return total
 

@@ -156,9 +156,13 @@ def simulate(work, unroll, dram_bits, machine, placement, tile, loops):
 
     def compute(step):
         s = sizes(step)
-        issue = s["n"] * work.terms * ceil(nest.fy / unroll.fy) * ceil(nest.fx / unroll.fx)
-        for d in ("g", "k", "c", "oy", "ox"):
-            issue *= ceil(s[d] / getattr(unroll, d))
+        outputs = unroll.g * unroll.k * unroll.oy * unroll.ox
+        drain = ceil(outputs / min(machine.post_lanes, outputs))
+        issue = 0
+        for _ in range(s["n"] * ceil(s["g"] / unroll.g) * ceil(s["k"] / unroll.k) * ceil(s["oy"] / unroll.oy)):
+            for _ in range(ceil(s["ox"] / unroll.ox)):
+                taken = ceil(s["c"] / unroll.c) * ceil(nest.fy / unroll.fy) * ceil(nest.fx / unroll.fx) * work.terms
+                issue += max(taken, drain)
         depth = machine.pipeline_depth
         lanes = unroll.c * unroll.fy * unroll.fx
         while lanes > 1:
