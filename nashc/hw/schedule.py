@@ -1,0 +1,182 @@
+"""The periodic schedule of a network: every chunk works on another image (batch) at the same time.
+
+Task t of batch b starts at start[t] + b * interval. The network is cut into segments of consecutive layers; segment s
+of batch b shares a period with segment s+1 of batch b-1. Within a period the segments are list-scheduled, which gives
+each chunk an order; the least interval of those orders follows from difference constraints. More segments keep more
+batches in flight and leave the chunks less idle; with one layer a segment any interval down to the busiest chunk's
+time is reached (the dependency graph has no cycle over batches).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nashc.core.number import Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One layer on its chunk: `chunk` a resource that runs one task at a time, `after` the tasks it waits for."""
+
+    chunk: int
+    cycles: int
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Start of every task of batch 0; batch b starts b * interval cycles later."""
+
+    interval: int
+    starts: tuple[int, ...]
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """A resident tensor: tasks that write it, tasks that read it, and the pages of one copy."""
+
+    writers: tuple[int, ...]
+    readers: tuple[int, ...]
+    pages: int
+
+
+def busy(tasks: tuple[Task, ...]) -> dict[int, int]:
+    """Busy cycles of each chunk in a period."""
+    total: dict[int, int] = {}
+    for task in tasks:
+        total[task.chunk] = total.get(task.chunk, 0) + task.cycles
+    return total
+
+
+def periodic(tasks: tuple[Task, ...], segments: int) -> Schedule:
+    """The schedule with that many segments at the least interval of its chunk orders."""
+    stage = _cut(tasks, segments)
+    order = _list_schedule(tasks, stage)
+    edges = _constraints(tasks, stage, order)
+    low, high = max(busy(tasks).values()), sum(t.cycles for t in tasks)
+    starts = _longest(edges, len(tasks), low)
+    if starts is None:
+        while low < high:
+            middle = (low + high) // 2
+            if _longest(edges, len(tasks), middle) is None:
+                low = middle + 1
+            else:
+                high = middle
+        starts = _longest(edges, len(tasks), low)
+    assert starts is not None, "the sum of all tasks is always a feasible interval"
+    return Schedule(low, tuple(int(s) for s in starts), segments)
+
+
+def latency(tasks: tuple[Task, ...]) -> int:
+    """Cycles of one batch alone in the pipeline, tasks in their order on each chunk."""
+    end: list[int] = []
+    free: dict[int, int] = {}
+    for task in tasks:
+        start = max([free.get(task.chunk, 0), *(end[p] for p in task.after)])
+        end.append(start + task.cycles)
+        free[task.chunk] = end[-1]
+    return max(end)
+
+
+def occupancy(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: tuple[Lifetime, ...]) -> tuple[int, list[int]]:
+    """(most pages in use in any cycle of the period, copies of each tensor).
+
+    A copy lives from the start of its first writer to the end of its last reader. Each chunk that reads a tensor has a
+    copy of its own, written at the same time, because a page has one read port.
+    """
+    interval = schedule.interval
+    moments: list[tuple[int, int]] = []
+    base, copies = 0, []
+    for life in lifetimes:
+        first = min(schedule.starts[t] for t in life.writers)
+        last = max(schedule.starts[t] + tasks[t].cycles for t in (*life.writers, *life.readers))
+        weight = life.pages * max(1, len({tasks[t].chunk for t in life.readers}))
+        whole, rest = divmod(last - first, interval)
+        copies.append(whole + (rest > 0))
+        base += whole * weight
+        if rest:
+            begin = first % interval
+            end = begin + rest
+            moments.append((begin, weight))
+            if end > interval:
+                base += weight
+                moments.append((end - interval, -weight))
+                # The wrapped part is counted in `base` from cycle 0 on, so the second half starts from there.
+            elif end < interval:
+                moments.append((end, -weight))
+    peak = level = base
+    for _, change in sorted(moments):
+        level += change
+        peak = max(peak, level)
+    return peak, copies
+
+
+def _cut(tasks: tuple[Task, ...], segments: int) -> Ints:
+    """Segment of each task: consecutive tasks, about the same time in each segment."""
+    if segments >= len(tasks):
+        return np.arange(len(tasks), dtype=np.int64)
+    cycles = np.array([t.cycles for t in tasks], dtype=np.int64)
+    middle = np.cumsum(cycles) - cycles // 2
+    cut = np.minimum(middle * segments // max(1, int(cycles.sum())), segments - 1)
+    return cut.astype(np.int64)
+
+
+def _list_schedule(tasks: tuple[Task, ...], stage: Ints) -> dict[int, list[int]]:
+    """Order of the tasks on each chunk within one period: ready tasks first, those with most work behind them first."""
+    behind = [0] * len(tasks)
+    follows: list[list[int]] = [[] for _ in tasks]
+    for t in range(len(tasks) - 1, -1, -1):
+        behind[t] += tasks[t].cycles
+        for p in tasks[t].after:
+            if stage[p] == stage[t]:
+                behind[p] = max(behind[p], behind[t])
+                follows[p].append(t)
+    waiting = [sum(1 for p in task.after if stage[p] == stage[t]) for t, task in enumerate(tasks)]
+    ready_at = [0] * len(tasks)
+    ready = {t for t, count in enumerate(waiting) if count == 0}
+    free: dict[int, int] = {}
+    order: dict[int, list[int]] = {}
+    while ready:
+        t = min(ready, key=lambda i: (max(ready_at[i], free.get(tasks[i].chunk, 0)), -behind[i], i))
+        ready.remove(t)
+        chunk = tasks[t].chunk
+        end = max(ready_at[t], free.get(chunk, 0)) + tasks[t].cycles
+        free[chunk] = end
+        order.setdefault(chunk, []).append(t)
+        for f in follows[t]:
+            ready_at[f] = max(ready_at[f], end)
+            waiting[f] -= 1
+            if waiting[f] == 0:
+                ready.add(f)
+    return order
+
+
+def _constraints(tasks: tuple[Task, ...], stage: Ints, order: dict[int, list[int]]) -> Ints:
+    """Edges (from, to, cycles, periods): start[to] >= start[from] + cycles - periods * interval."""
+    edges: list[tuple[int, int, int, int]] = []
+    for t, task in enumerate(tasks):
+        edges.extend((p, t, tasks[p].cycles, 0) for p in task.after)
+    for sequence in order.values():
+        for a, b in zip(sequence, sequence[1:], strict=False):
+            edges.append((a, b, tasks[a].cycles, int(stage[a] - stage[b])))
+        a, b = sequence[-1], sequence[0]
+        if a != b:
+            edges.append((a, b, tasks[a].cycles, int(stage[a] - stage[b]) + 1))
+    return np.array(edges, dtype=np.int64).reshape(-1, 4)
+
+
+def _longest(edges: Ints, count: int, interval: int) -> Ints | None:
+    """Earliest starts that keep all constraints at an interval; None if there are none."""
+    starts = np.zeros(count, dtype=np.int64)
+    source, target = edges[:, 0], edges[:, 1]
+    weight = edges[:, 2] - edges[:, 3] * interval
+    for _ in range(count + 1):
+        later = starts.copy()
+        np.maximum.at(later, target, starts[source] + weight)
+        if (later == starts).all():
+            return starts
+        starts = later
+    return None

@@ -1,0 +1,86 @@
+"""The periodic schedule, simulated cycle by cycle: dependencies, exclusive chunks, on-chip occupancy, latency."""
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nashc.hw.schedule import Lifetime, Task, busy, latency, occupancy, periodic
+
+
+@st.composite
+def networks(draw):
+    count = draw(st.integers(1, 9))
+    tasks = []
+    for t in range(count):
+        after = draw(st.sets(st.integers(0, t - 1), max_size=2)) if t else set()
+        tasks.append(Task(draw(st.integers(0, 2)), draw(st.integers(1, 9)), tuple(sorted(after))))
+    return tuple(tasks)
+
+
+@st.composite
+def residents(draw, tasks):
+    lives = []
+    for t in range(len(tasks)):
+        readers = tuple(i for i, task in enumerate(tasks) if t in task.after)
+        if readers and draw(st.booleans()):
+            lives.append(Lifetime((t,), readers, draw(st.integers(1, 5))))
+    return tuple(lives)
+
+
+def simulate(schedule, tasks, lives, batches):
+    """Walk all cycles of many batches: (pages in use each cycle, copies seen); asserts that the schedule is legal."""
+    running, pages, copies = Counter(), Counter(), [Counter() for _ in lives]
+    for b in range(batches):
+        at = [s + b * schedule.interval for s in schedule.starts]
+        for t, task in enumerate(tasks):
+            for cycle in range(at[t], at[t] + task.cycles):
+                running[task.chunk, cycle] += 1
+            assert all(at[p] + tasks[p].cycles <= at[t] for p in task.after)
+        for n, life in enumerate(lives):
+            first = min(at[t] for t in life.writers)
+            last = max(at[t] + tasks[t].cycles for t in (*life.writers, *life.readers))
+            width = life.pages * len({tasks[t].chunk for t in life.readers})
+            for cycle in range(first, last):
+                pages[cycle] += width
+                copies[n][cycle] += 1
+    assert max(running.values()) == 1, "a chunk runs one layer at a time"
+    return pages, copies
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data(), st.integers(1, 10))
+def test_schedule_is_legal_and_its_occupancy_exact(data, segments):
+    tasks = data.draw(networks())
+    lives = data.draw(residents(tasks))
+    schedule = periodic(tasks, segments)
+    span = max(s + t.cycles for s, t in zip(schedule.starts, tasks, strict=True))
+    warm = span // schedule.interval + 2
+    pages, copies = simulate(schedule, tasks, lives, 2 * warm + 2)
+    steady = range(warm * schedule.interval, (warm + 1) * schedule.interval)
+    peak, counted = occupancy(schedule, tasks, lives)
+    assert peak == max(pages[c] for c in steady)
+    assert counted == [max(seen[c] for c in steady) for seen in copies]
+
+
+@settings(max_examples=200, deadline=None)
+@given(networks())
+def test_enough_segments_reach_the_busiest_chunk(tasks):
+    assert periodic(tasks, len(tasks)).interval == max(busy(tasks).values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(networks())
+def test_latency_is_a_simulated_run_of_one_batch(tasks):
+    done, clock, started = {}, 0, {}
+    while len(done) < len(tasks):
+        for t, task in enumerate(tasks):
+            if t in started and t not in done and clock == started[t] + task.cycles:
+                done[t] = clock
+        for t, task in enumerate(tasks):
+            in_order = all(u in started for u in range(t) if tasks[u].chunk == task.chunk)
+            idle = all(u in done for u in started if tasks[u].chunk == task.chunk)
+            if t not in started and in_order and idle and all(p in done for p in task.after):
+                started[t] = clock
+        clock += 1
+    assert latency(tasks) == max(done.values())
