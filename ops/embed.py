@@ -89,7 +89,11 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def _shapes(model: onnx.ModelProto, operators: Registry[Operator]) -> dict[str, tuple[Size, ...]]:
     """Shape of every tensor that onnx can infer, subgraphs included."""
     register_schemas(operators)
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    for node in _all_nodes(named):
+        node.name = node.name or next(iter(node.output), "")  # what an error says about the place
+    inferred = onnx.shape_inference.infer_shapes(named, data_prop=True)
     found: dict[str, tuple[Size, ...]] = {}
 
     def collect(graph: onnx.GraphProto) -> None:

@@ -166,7 +166,7 @@ def test_same_padding_with_stride_one_needs_no_input_size() -> None:
         (adder_model(auto_pad="SAME_UPPER", strides=[2, 2]), "node 'y0' (AdderConv): auto_pad=SAME_UPPER"),
         (adder_model(opset=12), "the model uses ONNX opset 12, functions of ai.nashc need 13; convert it"),
         (adder_model(paddings=[1, 1]), "attribute ['paddings'] is unknown"),
-        (adder_model(group=2), "X has 2 channels but W wants 2 x group 2 = 4"),
+        (adder_model(group=2), "AdderConv[ai.nashc] (y0): X has 2 channels but W wants 2 x group 2 = 4"),
     ],
 )
 def test_refusals(model: onnx.ModelProto, text: str) -> None:
