@@ -134,11 +134,17 @@ def map_runs(
     ]
 
 
-def burst_cycles(number: Ints, bits: Ints, machine: Machine, dram_bits: int) -> Ints:
-    """DRAM cycles of `number` runs of `bits` each: every burst pays its latency and its beats."""
-    full, rest = bits // machine.burst_bits, bits % machine.burst_bits
-    beats = full * ceil_div(machine.burst_bits, dram_bits) + ceil_div(rest, np.int64(dram_bits))
-    return number * (beats + (full + (rest > 0)) * machine.burst_latency)
+def run_cycles(bits: Ints, machine: Machine, dram_bits: int) -> Ints:
+    """DRAM cycles of one contiguous run behind others: its bursts, each held up by its beats or by the latency."""
+
+    def burst(size: Ints) -> Ints:
+        beats = ceil_div(size, np.int64(dram_bits))
+        return np.maximum(
+            beats + machine.burst_overhead, ceil_div(beats + machine.burst_latency, np.int64(machine.bursts_in_flight))
+        )
+
+    rest = bits % machine.burst_bits
+    return bits // machine.burst_bits * burst(np.int64(machine.burst_bits)) + (rest > 0) * burst(rest)
 
 
 class _Schedule:
@@ -272,11 +278,14 @@ class _Schedule:
     def _move(
         self, runs: list[tuple[Ints, Ints]], images: Ints, on_chip: bool, dram: Ints, port: Ints
     ) -> None:
-        for number, bits in runs:
-            if on_chip:
+        if on_chip:
+            for number, bits in runs:
                 port += number * images * ceil_div(bits, np.int64(self.machine.port_bits))
-            else:
-                dram += burst_cycles(number * images, bits, self.machine, self.site.dram_bits)
+            return
+        moved = np.int64(0)
+        for number, bits in runs:
+            moved = moved + number * images * run_cycles(bits, self.machine, self.site.dram_bits)
+        dram += moved + (moved > 0) * self.machine.burst_latency
 
 
 def _last(extent: Extent) -> Ints:

@@ -29,7 +29,9 @@ PAGE_BITS = PAGE_BANKS * BANK_BITS * BANK_DEPTH
 class Machine:
     """Timing constants of the template in cycles and bits.
 
-    burst_bits, burst_latency: the DRAM port has one burst in flight and pays the latency for each.
+    burst_bits, burst_latency: the longest DRAM burst, and the cycles from a request to its first beat.
+    burst_overhead: handshake cycles of each burst. bursts_in_flight: requests that a DMA has under way, so that a
+    burst takes max(beats + overhead, (latency + beats) / in flight) and only the first one shows its whole latency.
     port_bits: width of the on-chip ports (activation read, activation write, pinned weights), one each a chunk.
     step_overhead: cycles to start one step of the descriptor list; layer_overhead: to load a layer's registers.
     pipeline_depth: operand, product, accumulate and write registers; the adder tree's levels come on top.
@@ -38,6 +40,8 @@ class Machine:
 
     burst_bits: int
     burst_latency: int
+    burst_overhead: int = 4
+    bursts_in_flight: int = 4
     port_bits: int = PAGE_BANKS * BANK_BITS
     step_overhead: int = 4
     layer_overhead: int = 32

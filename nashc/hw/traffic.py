@@ -126,8 +126,8 @@ def cycles_bound(work: Work, site: Site, extents: Extents, flow: Dataflow) -> In
     if not place.output:
         dram = dram + moved.output
         bursts = bursts + 1
-    latency = machine.burst_latency * np.maximum(bursts, dram // machine.burst_bits)
-    dram = ceil_div(dram, np.int64(site.dram_bits)) + latency
+    handshakes = machine.burst_overhead * np.maximum(bursts, dram // machine.burst_bits)
+    dram = ceil_div(dram, np.int64(site.dram_bits)) + handshakes + machine.burst_latency * bursts
     post = ceil_div(np.full_like(compute, image * nest.k * nest.oy * nest.ox), np.int64(post_lanes(machine, site.unroll)))
     busy = np.maximum(compute + exposed_cycles(work, site, extents), np.maximum(dram, np.maximum(read, post)))
     return busy + (steps + 2) * machine.step_overhead + machine.layer_overhead

@@ -82,7 +82,8 @@ def dram_cycles(bits, machine, dram_bits):
     cycles = 0
     while bits > 0:
         burst = min(bits, machine.burst_bits)
-        cycles += machine.burst_latency + ceil(burst / dram_bits)
+        beats = ceil(burst / dram_bits)
+        cycles += max(beats + machine.burst_overhead, ceil((machine.burst_latency + beats) / machine.bursts_in_flight))
         bits -= burst
     return cycles
 
@@ -98,6 +99,8 @@ def simulate(work, unroll, dram_bits, machine, placement, tile, loops):
     weight_bits = lambda g, k, c: g * k * c * nest.fy * nest.fx * work.weight_bits * work.terms + 64 * g * k
 
     def move(runs, bits, on_chip, images, slot, port, write=False):
+        if runs and images and not on_chip:
+            slot.dram += machine.burst_latency
         for _ in range(images):
             for run in runs:
                 if on_chip:

@@ -74,6 +74,8 @@ machines = st.builds(
     Machine,
     burst_bits=st.sampled_from([512, 4096, 32768]),
     burst_latency=st.integers(0, 40),
+    burst_overhead=st.integers(0, 6),
+    bursts_in_flight=st.integers(1, 8),
     port_bits=st.sampled_from([64, 512]),
     step_overhead=st.integers(0, 6),
     layer_overhead=st.integers(0, 40),
