@@ -16,6 +16,8 @@ from nashc.passes import Skip, load, removed, simplify
 
 __all__ = ["Imported", "Skip", "import_ir", "import_model"]
 
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+REPORT = "check it with onnx.checker; if it runs in onnxruntime, please report it"
 NO_SHAPES: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
@@ -34,14 +36,16 @@ def import_model(path: str | Path, shapes: Mapping[str, tuple[int, ...]] = NO_SH
     shapes: input name -> shape with batch 1, as --shape gives them; they win over the file's.
     Every node of the file is in some layer's `nodes` or in `removed`. Raises NashcError on bad input.
     """
+    file = str(path)
     try:
         return import_ir(simplify(load(path), shapes), Path(path).stem)
     except NashcError as error:
-        if str(path) in error.where:
+        if file in error.where:
             raise
-        raise NashcError(
-            error.what, where=f"{path}: {error.where}" if error.where else str(path), hint=error.hint
-        ) from None
+        raise NashcError(error.what, where=f"{file}: {error.where}".removesuffix(": "), hint=error.hint) from None
+    except (*UNFORESEEN, ir.serde.SerdeError, ir.passes.PassError) as error:
+        # a damaged file that passed every check: the cause stays attached for whoever debugs it
+        raise NashcError(f"cannot be imported ({type(error).__name__}: {error})", where=file, hint=REPORT) from error
 
 
 def import_ir(model: ir.Model, name: str | None = None) -> Imported:

@@ -7,15 +7,22 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from nashc.core.network import Unit
+from nashc.errors import NashcError
 from nashc.importer.builder import Builder, used_outputs
 from nashc.importer.nests import Size, pixel_nest
 from nashc.importer.ops import KNOWN_OPS, weight_index
-from nashc.passes.graph import elements, has_subgraph, is_constant, is_op, operand, static_shape
+from nashc.passes.graph import elements, has_subgraph, is_constant, is_op, operand, static_shape, where
+
+SHAPE_HINT = "give that value a static shape in the model's value_info, or cut the model there"
+FURTHEST = 10_000
+"""Nodes to walk back to the origin of an unknown shape."""
 
 
 def host(b: Builder, node: ir.Node, why: str = "") -> None:
     """A layer for every output that somebody reads; its nest counts the elements of the largest map it touches."""
     why = why or why_host(node)
+    if is_weighted_unknown(node):
+        raise NashcError(f"cannot count its operations: {why}", where=where(node), hint=SHAPE_HINT)
     values = [v for v in (*node.inputs, *_captured(node)) if v is not None and (b.has(v) or not is_constant(v))]
     inputs = list(dict.fromkeys(b.read(v) for v in values))
     largest = max((b.tensors[name] for name in inputs), key=lambda t: t.elements, default=None)
@@ -29,6 +36,16 @@ def host(b: Builder, node: ir.Node, why: str = "") -> None:
         b.emit(node, Unit.HOST, nest, inputs, b.define(out, size), note=note)
 
 
+def is_weighted_unknown(node: ir.Node) -> bool:
+    """A convolution or matrix product with constant weights over a map of unknown size."""
+    index = weight_index(node)
+    x = node.inputs[0] if node.inputs else None
+    if index is None or x is None or static_shape(x) is not None:
+        return False
+    weight = node.inputs[index]
+    return weight is not None and is_constant(weight)
+
+
 def why_host(node: ir.Node) -> str:
     """The reason in words."""
     values = (*node.inputs, *node.outputs)
@@ -37,7 +54,7 @@ def why_host(node: ir.Node) -> str:
     if has_subgraph(node):
         return "control flow"
     if any(static_shape(v) is None for v in values if v is not None):
-        return "its shape depends on the data"
+        return _unknown_shape(node)
     if weight_index(node) is not None:
         if is_constant(operand(node, weight_index(node) or 1)):
             return "its weights are no single matrix, or it has more than two spatial axes"
@@ -45,6 +62,22 @@ def why_host(node: ir.Node) -> str:
     if len(used_outputs(node)) > 1 and is_op(node, *KNOWN_OPS):
         return f"the accelerator gives one result of {node.op_type}, and several are used"
     return f"no unit of the accelerator has {node.op_type}"
+
+
+def _unknown_shape(node: ir.Node) -> str:
+    """Which node the unknown shape comes from."""
+    start = node
+    for _ in range(FURTHEST):
+        above = [v.producer() for v in start.inputs if v is not None and static_shape(v) is None]
+        upper = next((n for n in above if n is not None), None)
+        if upper is None:
+            break
+        start = upper
+    if start is node:
+        return "its shape depends on the data"
+    if start.domain not in ("", "ai.onnx"):
+        return f"its shape depends on '{start.name}' ({start.domain}.{start.op_type}), and the file does not give it"
+    return f"its shape depends on the data, by '{start.name}' ({start.op_type})"
 
 
 def _depth(node: ir.Node) -> int:

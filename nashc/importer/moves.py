@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from nashc.core.network import Unit
@@ -34,7 +35,7 @@ def move(b: Builder, group: Group) -> None:
 
 
 def quantise(b: Builder, node: ir.Node) -> None:
-    """Q and DQ only rename stored integers, unless the value is stored with another width."""
+    """Q and DQ only rename stored integers, unless the value is stored with another width or scale."""
     x = operand(node, 0)
     if is_op(node, "DequantizeLinear"):
         b.view(node, x, "DequantizeLinear: the integers are what is stored")
@@ -42,11 +43,31 @@ def quantise(b: Builder, node: ir.Node) -> None:
     bits = stored_bits(node.outputs[0])
     source = b.read(x)
     t = b.tensors[source]
-    if t.bits == bits:
+    if t.bits == bits and _same_scale(node, x):
         b.view(node, x, "QuantizeLinear: the value is stored with this width")
     else:
         size = (t.channels, t.rows, t.columns)
         b.emit(node, Unit.VECTOR, pixel_nest(size), [source], b.define(node.outputs[0], size, bits))
+
+
+def _same_scale(node: ir.Node, x: ir.Value) -> bool:
+    """What the QuantizeLinear reads is stored as floats, or as integers with the same scale and zero point."""
+    before = x.producer()
+    while before is not None and is_op(before, *RELABELLING, "Transpose"):
+        before = operand(before, 0).producer()
+    if before is None or not is_op(before, "DequantizeLinear"):
+        return True
+    pairs = [(array(_optional(node, i)), array(_optional(before, i))) for i in (1, 2)]
+    return all((a is None and b is None) or np.array_equal(_zero(a), _zero(b)) for a, b in pairs)
+
+
+def _optional(node: ir.Node, index: int) -> ir.Value | None:
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def _zero(stored: np.ndarray | None) -> np.ndarray:
+    """A zero point that is not given is 0."""
+    return np.zeros(()) if stored is None else stored.reshape(-1) if stored.size > 1 else stored.reshape(())
 
 
 def view_reason(node: ir.Node, layout: Layout) -> str:

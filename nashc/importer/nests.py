@@ -41,6 +41,8 @@ def _convolution(node: ir.Node) -> LoopNest:
     taps = shape_of(operand(node, weight_index(node) or 1), node)
     groups = node.attributes.get_int("group", 1)
     frame = window(node)
+    if len(taps) < len(shape):
+        raise NashcError(f"weights of shape {list(taps)} for a map of shape {list(shape)}", where=where(node))
     depth = taps[-len(frame.kernel) - 1]
     if groups < 1 or out[1] % groups or shape[1] != groups * depth:
         raise NashcError(

@@ -39,6 +39,9 @@ QUANTIZE = ("QuantizeLinear", "DequantizeLinear")
 RELABELLING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 """Nodes that may be no more than another name for the same data."""
 
+RENAMES = (*RELABELLING, "Transpose")
+"""Nodes that may be views: a requantisation behind them is not theirs."""
+
 ELEMENTWISE = frozenset(
     [*UNARY, *BINARY, *QUANTIZE, "Resize", "Upsample", "Pad", "Slice", "Concat", "Split", "Softmax", "LogSoftmax",
      "Expand", "Tile", "Where", "Equal", "Greater", "Less", "And", "Or", "Not", "LayerNormalization"]

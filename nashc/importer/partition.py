@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from nashc.importer.group import Group, grow, requantised, start_activation
 from nashc.importer.layout import Layout
-from nashc.importer.ops import BINARY, MOVES, POOLS, REDUCTIONS, UNARY, has_weights
+from nashc.importer.ops import BINARY, MOVES, POOLS, REDUCTIONS, RENAMES, UNARY, has_weights
 from nashc.passes.graph import is_constant, is_op, reduced_axes, static_shape
 
 
@@ -51,7 +51,7 @@ def _vector(node: ir.Node, layout: Layout, claimed: set[ir.Node]) -> Group:
             return group
     if is_op(node, *POOLS, *BINARY, *UNARY, "BatchNormalization") or is_global_reduction(node, layout):
         return grow(node, layout, claimed, residual=False)
-    return requantised(alone, claimed) if is_op(node, *MOVES) else alone
+    return requantised(alone, claimed) if is_op(node, *MOVES) and not is_op(node, *RENAMES) else alone
 
 
 def is_global_reduction(node: ir.Node, layout: Layout) -> bool:

@@ -33,6 +33,8 @@ def affine(norm: ir.Node) -> tuple[np.ndarray, np.ndarray] | None:
     arrays = [array(v) for v in norm.inputs[1:5]]
     if len(arrays) != 4 or any(a is None for a in arrays):
         return None
+    if len({a.shape for a in arrays if a is not None}) != 1:
+        return None
     gamma, beta, mean, var = (np.asarray(a, np.float64) for a in arrays)
     scale = gamma / np.sqrt(var + norm.attributes.get_float("epsilon", 1e-5))
     return scale, beta - mean * scale

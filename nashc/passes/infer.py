@@ -116,7 +116,10 @@ def _infer_node(model: ir.Model, node: ir.Node) -> None:
                 hint=did_you_mean(node.op_type, known),
             ) from None
         return  # a foreign operator: the file's value_info, if it has any, stands
-    proto = ir.serde.serialize_node(node)
+    try:
+        proto = ir.serde.serialize_node(node)
+    except Exception as error:  # an attribute whose value is not of its declared type
+        raise NashcError(f"its attributes cannot be read: {_reason(error)}", where=where(node)) from None
     types, data = _operands(model, node)
     try:
         if not has_subgraph(node):  # the checker's scope of outer names cannot be set from Python

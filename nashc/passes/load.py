@@ -19,6 +19,7 @@ from onnx_ir.passes.common import TopologicalSortPass
 from nashc.errors import NashcError, did_you_mean
 from nashc.passes import provenance
 
+CHECKED_DOMAINS = ("", "ai.onnx", "ai.nashc")
 MAX_BYTES = 2**31 - 1
 EXPORT_AGAIN = "export the model again, or check it with onnx.checker"
 
@@ -34,12 +35,16 @@ def load(path: str | Path) -> ir.Model:
     if not proto.HasField("graph"):
         raise NashcError("not an ONNX model: it has no graph", where=str(path), hint=EXPORT_AGAIN)
     _check_opsets(proto, str(path))
-    _check_tensors(proto, path)
+    graphs = [proto.graph, *(onnx.GraphProto(node=f.node, name=f.name) for f in proto.functions)]
+    for graph in graphs:
+        _check_text(graph, str(path))
+    _check_tensors(graphs, path)
     _check_names(proto.graph, str(path), set())
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as error:  # untrusted input: onnx_ir raises many kinds here
         raise NashcError(f"the graph cannot be read: {_first(error)}", where=str(path), hint=EXPORT_AGAIN) from None
+    _check_stored(model, path)
     provenance.forget(model)
     provenance.name_nodes(model.graph)
     ir.external_data.set_base_dir(model.graph, str(path.parent.resolve()))
@@ -92,9 +97,11 @@ def _check_opsets(proto: onnx.ModelProto, file: str) -> None:
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.HasField("t"):
+            if attribute.HasField("t") or attribute.type == onnx.AttributeProto.TENSOR:
                 yield attribute.t
             yield from attribute.tensors
             if attribute.HasField("g"):
@@ -103,14 +110,16 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield from _tensors(inner)
 
 
-def _check_tensors(proto: onnx.ModelProto, path: Path) -> None:
+def _check_tensors(graphs: list[onnx.GraphProto], path: Path) -> None:
     """Every stored tensor has the bytes that its shape asks for; external ones lie below the model's folder."""
     total = 0
     folder = path.parent.resolve()
-    for tensor in _tensors(proto.graph):
+    for tensor in (t for graph in graphs for t in _tensors(graph)):
         file = f"{path}: tensor '{tensor.name}'"
         if any(d < 0 for d in tensor.dims):
             raise NashcError(f"negative dimension in {list(tensor.dims)}", where=file, hint=EXPORT_AGAIN)
+        if tensor.data_type == onnx.TensorProto.UNDEFINED:
+            raise NashcError("has no data type", where=file, hint=EXPORT_AGAIN)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             total += _check_external(tensor, folder, file)
         else:
@@ -158,6 +167,48 @@ def _check_external(tensor: onnx.TensorProto, folder: Path, file: str) -> int:
     return length
 
 
+def _check_text(graph: onnx.GraphProto, file: str) -> None:
+    """protobuf hands out bytes where a name is not UTF-8."""
+    for node in graph.node:
+        names = [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+        values = [v.name for v in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
+        strings = [a.s for a in node.attribute if a.type == onnx.AttributeProto.STRING and a.name != "value_string"]
+        texts = all(isinstance(name, str) for name in (*names, *values, graph.name))
+        if not texts or (node.domain in CHECKED_DOMAINS and not all(_is_text(s) for s in strings)):
+            raise NashcError("a name is not UTF-8 text", where=file, hint=EXPORT_AGAIN)
+        for inner in _inner_graphs(node):
+            _check_text(inner, file)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _inner_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
+
+
+def _check_stored(model: ir.Model, path: Path) -> None:
+    """Every tensor in the file can be read as its type says; external ones were checked by size."""
+    stored = [v.const_value for v in model.graph.initializers.values()]
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        stored += [
+            a.as_tensor() for a in node.attributes.values() if a.type == ir.AttributeType.TENSOR and not a.is_ref()
+        ]
+    for tensor in stored:
+        if tensor is None or isinstance(tensor, ir.ExternalTensor):
+            continue
+        try:
+            tensor.numpy()
+        except Exception as error:
+            file = f"{path}: tensor '{tensor.name}'"
+            raise NashcError(f"cannot be read: {_first(error)}", where=file, hint=EXPORT_AGAIN) from None
+
+
 def _check_names(graph: onnx.GraphProto, file: str, outer: set[str]) -> None:
     """Every name that a node reads is defined somewhere, and defined once."""
     defined: set[str] = set()
@@ -175,9 +226,8 @@ def _check_names(graph: onnx.GraphProto, file: str, outer: set[str]) -> None:
                     where=place,
                     hint=did_you_mean(name, defined) if len(defined) < 1000 else EXPORT_AGAIN,
                 )
-        for attribute in node.attribute:
-            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                _check_names(inner, file, defined)
+        for inner in _inner_graphs(node):
+            _check_names(inner, file, defined)
     for output in graph.output:
         if output.name not in defined:
             raise NashcError(f"output '{output.name}' is produced by nothing", where=file, hint=EXPORT_AGAIN)
