@@ -1,0 +1,207 @@
+"""The pipeline of `nashc compile`: an ONNX file and a board in, a design with its certificate out."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from nashc.artifact import Compiled, dump
+from nashc.board import Board, load_board
+from nashc.core.design import Accelerator, Design
+from nashc.core.network import Network, Unit
+from nashc.core.options import Options
+from nashc.errors import NashcError
+from nashc.importer import NO_SHAPES, import_model
+from nashc.passes import sources
+from nashc.search.baselines import baseline
+from nashc.search.solve import solve
+
+Progress = Callable[[str, float], None]
+EMBED_BYTES = 2**30
+"""Weights up to this size are stored in model.onnx itself; protobuf ends at 2 GiB."""
+STALE_SECONDS = 3600
+"""A temporary directory this old belongs to a command that was killed."""
+
+
+def compile_model(
+    path: str | Path,
+    target: str,
+    shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES,
+    options: Options = Options(),  # noqa: B008 - frozen
+    baselines: Sequence[str] = (),
+    *,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Compiled:
+    """The best design found for an ONNX file on a board, by name or board file.
+
+    A design with a larger batch comes with its "batch 1" variant. `strict` refuses a model with nodes for the host.
+    options.budget_seconds holds for each search. Raises NashcError on bad input and when nothing fits.
+    """
+    board = target_board(target, options)
+    imported = import_model(path, shapes)
+    network = imported.network
+    if strict:
+        refuse_host(network)
+    design = solve(network, board, options, _stage("design", progress))
+    others: list[tuple[str, Design]] = []
+    if design.accelerator.batch > 1:
+        others.append(("batch 1", solve(network, board, replace(options, batch=1), _stage("batch 1", progress))))
+    others += [(name, baseline(name, network, board, options)) for name in dict.fromkeys(baselines)]
+    return Compiled(design, board, options, imported.removed, tuple(others), imported.model)
+
+
+def target_board(target: str, options: Options) -> Board:
+    """The board of a compile, at the clock that the options ask for."""
+    board = load_board(target)
+    return board if options.clock_mhz is None else replace(board, clock_mhz=options.clock_mhz)
+
+
+def refuse_host(network: Network) -> None:
+    """Raises NashcError that lists every node that no unit of the accelerator runs."""
+    found = [f"'{layer.name}' ({layer.op}: {layer.note})" for layer in network.layers if layer.unit is Unit.HOST]
+    if found:
+        raise NashcError(
+            f"--strict: {len(found)} of {len(network.layers)} layers run on the host: {', '.join(found)}",
+            hint="replace these nodes, or compile without --strict",
+        )
+
+
+def write(compiled: Compiled, out: str | Path, texts: Mapping[str, str]) -> None:
+    """Write design.json, the annotated model.onnx (if the design has its model) and `texts` (name -> text) into `out`.
+
+    Everything is written and synced beside `out` first and then renamed into it file by file, so an interrupted
+    command leaves earlier results as they were. Other files in `out` stay.
+    """
+    out = Path(out)
+    with _beside(out) as made:
+        if compiled.model is not None:
+            _save_model(annotated(compiled), made)
+        for name, text in texts.items():
+            (made / name).write_text(text, encoding="utf-8")
+        (made / "design.json").write_bytes(dump(compiled))
+        _move_in(made, out)
+
+
+def chunk_labels(accelerator: Accelerator) -> tuple[str, ...]:
+    """A name for each chunk; of two with the same unit and role, each says its weight bits."""
+    names = [chunk.name for chunk in accelerator.chunks]
+    return tuple(
+        name if names.count(name) == 1 else f"{name}-{chunk.weight_bits}bit"
+        for name, chunk in zip(names, accelerator.chunks, strict=True)
+    )
+
+
+def annotated(compiled: Compiled) -> ir.Model:
+    """A copy of the simplified model whose nodes say where they run: metadata_props nashc.layer, nashc.chunk,
+    nashc.mapping and nashc.cycles. The cycles of a layer stand at its first node; those fused into it have 0."""
+    if compiled.model is None:
+        raise ValueError("a design that was read from a file has no model")
+    model = compiled.model.clone()
+    model.ir_version = max(model.ir_version, 4)  # before, every initializer had to be a graph input
+    design = compiled.design
+    member: dict[str, list[int]] = {}
+    head: dict[str, list[int]] = {}
+    for i, layer in enumerate(design.network.layers):
+        for name in layer.nodes:
+            member.setdefault(name, []).append(i)
+        for name in layer.nodes[:1]:
+            head.setdefault(name, []).append(i)
+    for node in model.graph:
+        names = sources(node)
+        own = [i for name in names for i in head.get(name, ())]
+        found = own or [i for name in names for i in member.get(name, ())]
+        node.metadata_props.update(_node_props(design, found, own))
+    return model
+
+
+def _node_props(design: Design, found: list[int], own: list[int]) -> dict[str, str]:
+    """What one node says: `found` are the layers that it belongs to, `own` those that it is the first node of."""
+    if not found:
+        return {"nashc.chunk": "none", "nashc.mapping": "no work at run time", "nashc.cycles": "0"}
+    result = design.layers[found[0]]
+    tile, flow = result.mapping.tile, result.mapping.dataflow
+    sizes = f"n{tile.n} g{tile.g} k{tile.k} c{tile.c} oy{tile.oy} ox{tile.ox}"
+    return {
+        "nashc.layer": result.layer,
+        "nashc.chunk": "host" if result.chunk < 0 else chunk_labels(design.accelerator)[result.chunk],
+        "nashc.mapping": ("host" if result.chunk < 0 else f"{flow}; {sizes}") if own else f"fused into {result.layer}",
+        "nashc.cycles": str(sum(design.layers[i].cycles for i in own)),
+    }
+
+
+def _save_model(model: ir.Model, folder: Path) -> None:
+    """model.onnx, self-contained; weights that are too large for one protobuf go to a file named by their hash."""
+    stored = [v.const_value for v in model.graph.initializers.values() if v.const_value is not None]
+    if sum(tensor.nbytes for tensor in stored) <= EMBED_BYTES:
+        ir.save(ir.external_data.load_to_model(model), folder / "model.onnx")
+        return
+    digest = hashlib.sha256()
+    for tensor in stored:
+        digest.update(tensor.tobytes())
+    ir.save(model, folder / "model.onnx", external_data=f"model-{digest.hexdigest()[:16]}.data")
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A temporary directory on the file system of `out`, removed at the end, with what killed commands left there."""
+    if out.exists() and not out.is_dir():
+        raise NashcError("not a directory", where=str(out), hint="give the directory to write the results into")
+    parent = out.resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{out.resolve().name}.nashc-"
+    for old in parent.glob(f"{glob.escape(prefix)}*"):
+        if time.time() - old.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _move_in(made: Path, out: Path) -> None:
+    """Rename every file of `made` into `out`: data before the model that names it, design.json last."""
+    files = sorted(made.iterdir(), key=lambda f: (f.name == "design.json", f.name == "model.onnx", f.name))
+    for file in files:
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+    with _no_interrupt():
+        out.mkdir(exist_ok=True)
+        for file in files:
+            file.replace(out / file.name)
+        for old in out.glob("model-*.data"):
+            if old.name not in {file.name for file in files}:
+                old.unlink()
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ctrl-C and termination wait: the files of one result are renamed together."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _stage(label: str, progress: Progress | None) -> Progress | None:
+    """Progress of one search among several."""
+    if progress is None:
+        return None
+    return lambda stage, share: progress(f"{label}: {stage}", share)

@@ -1,0 +1,43 @@
+"""A progress bar on stderr: only on a terminal, only for stages that take more than a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from nashc.report.text import safe
+
+SHOWN_AFTER_SECONDS = 1.0
+
+
+@contextmanager
+def progress_bar(console: Console | None = None) -> Iterator[Callable[[str, float], None] | None]:
+    """A callback(stage, share done) that draws the bar; None where stderr is no terminal."""
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield _Stages(bar).report
+
+
+class _Stages:
+    """The running stage and, once it is slow, its bar."""
+
+    def __init__(self, bar: Progress) -> None:
+        self.bar = bar
+        self.started = time.monotonic()
+        self.task: TaskID | None = None
+
+    def report(self, stage: str, share: float) -> None:
+        """Stages count together: what the user waits for is the whole."""
+        if self.task is None and time.monotonic() - self.started >= SHOWN_AFTER_SECONDS:
+            self.task = self.bar.add_task("", total=1.0)
+        if self.task is not None:
+            self.bar.update(self.task, description=Text(safe(stage)).plain, completed=share)

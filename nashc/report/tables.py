@@ -1,0 +1,322 @@
+"""A compile's outcome as tables: the terminal and report.txt show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from nashc.artifact import Compiled
+from nashc.compiler import chunk_labels
+from nashc.core.design import Design, LayerResult, Mapping, Resources
+from nashc.core.loops import LoopNest
+from nashc.core.network import Layer, Unit
+from nashc.hw.dataflows import DATAFLOWS
+from nashc.hw.resources import usable
+from nashc.report.text import cell, kib, name_cell, percent, safe, table
+
+STOPPED = {
+    "budget": "the time budget ran out",
+    "limit": "the limit of planned accelerators was reached",
+    "plans": "every candidate left was planned, and memory plan and schedule keep the gap",
+}
+VALUE_UNITS = {"fps": "cycles an image", "latency": "cycles", "energy": "pJ an image", "edp": "pJ ms an image"}
+
+
+def design_report(compiled: Compiled, *, verbose: bool = False) -> Group:
+    """Everything about a design, headline first."""
+    parts: list[RenderableType] = [summary(compiled)]
+    parts += [host_panel(compiled)] if host_layers(compiled.design) else []
+    parts += [comparison(compiled)] if compiled.alternatives else []
+    parts += [accelerator(compiled), resources(compiled), memory_plan(compiled.design), *spilled(compiled.design)]
+    parts += [layers(compiled.design), Text(LEGEND, style="dim")]
+    parts += [removed(compiled)] if verbose and compiled.removed else []
+    return Group(*parts)
+
+
+def summary(compiled: Compiled) -> Group:
+    """The headline numbers and what is proven about them."""
+    design, board = compiled.design, compiled.board
+    batch = design.accelerator.batch
+    moved = sum(r.traffic.dram_read + r.traffic.dram_write for r in design.layers)
+    bus = board.dram_bytes_per_cycle * 8 * design.interval_cycles
+    energy = design.energy_pj / batch
+    rows = [
+        ("throughput", f"{design.fps:,.1f} FPS, {design.gops:,.1f} GOPS"),
+        ("latency", f"{design.latency_ms:,.3f} ms for one batch alone ({design.latency_cycles:,} cycles)"),
+        (
+            "batch",
+            f"{batch} image{'s' * (batch > 1)} every {design.interval_cycles:,} cycles at {design.clock_mhz:g} MHz",
+        ),
+        ("energy", f"{energy / 1e9:,.3f} mJ an image, {energy * design.fps / 1e12:,.2f} W on average while it runs"),
+        ("DRAM", f"{kib(moved / batch)} KiB an image, {percent(moved, bus)} of the bandwidth"),
+        (
+            "network",
+            f"{len(design.network.layers)} layers, {design.network.macs / 1e6:,.2f} M MAC-equivalents an image",
+        ),
+    ]
+    grid = Table.grid(padding=(0, 2))
+    for key, value in rows:
+        grid.add_row(Text(key, style="bold"), cell(value))
+    title = Text(f"{safe(design.network.name)} on {safe(board.name)} ({safe(board.part)})", style="bold")
+    return Group(title, grid, Text(), Text(certificate(design)))
+
+
+def certificate(design: Design) -> str:
+    """What the search proved, in plain words."""
+    c = design.certificate
+    seen = f"{c.refined:,} refined"
+    unit = VALUE_UNITS.get(c.objective, "")
+    if c.optimal:
+        return (
+            f"Proven optimal for '{c.objective}' in the declared space of {c.space:,} accelerators ({seen}): "
+            f"{c.value:,.6g} {unit}."
+        )
+    stopped = STOPPED.get(c.stopped, c.stopped)
+    if c.bound <= 0:
+        return (
+            f"Best found for '{c.objective}' in the declared space of {c.space:,} accelerators ({seen}): "
+            f"{c.value:,.6g} {unit}. No bound is proven for this objective; the search stopped because {stopped}."
+        )
+    return (
+        f"Not proven optimal for '{c.objective}': gap {c.gap:.2%} proven. No accelerator in the declared space of "
+        f"{c.space:,} ({seen}) is below {c.bound:,.6g} {unit}; this design has {c.value:,.6g}. "
+        f"The search stopped because {stopped}."
+    )
+
+
+def host_layers(design: Design) -> list[tuple[Layer, LayerResult]]:
+    pairs = zip(design.network.layers, design.layers, strict=True)
+    return [(layer, result) for layer, result in pairs if layer.unit is Unit.HOST]
+
+
+def host_panel(compiled: Compiled) -> Panel:
+    """Which layers the accelerator cannot run, why, and how much of the work that is."""
+    design = compiled.design
+    found = host_layers(design)
+    work = sum(layer.nest.macs for layer in design.network.layers)
+    rows = table("", "layer", "op", "why", ">work", ">of interval")
+    for layer, result in found:
+        rows.add_row(
+            cell(layer.name),
+            cell(layer.op),
+            cell(layer.note),
+            percent(layer.nest.macs, work),
+            percent(result.cycles, design.interval_cycles),
+        )
+    total = percent(sum(layer.nest.macs for layer, _ in found), work)
+    rate = compiled.board.host.elements_per_second
+    text = (
+        f"{len(found)} of {len(design.layers)} layers ({total} of the operations) run on the HOST CPU, not on the "
+        f"accelerator. Their time is a rough guess ({rate:,.3g} output elements a second), their energy is not "
+        f"counted, so FPS, latency and energy above are only as good as that guess. "
+        f"`--strict` refuses such models."
+    )
+    return Panel(Group(Text(text, style="bold"), rows), title="WARNING: HOST NODES", border_style="bold red")
+
+
+def comparison(compiled: Compiled) -> Table:
+    """This design beside its batch-1 variant and the baselines; a gain is how much better this design is."""
+    rows = table(
+        "Comparison (gain: this design against the row)",
+        "design", ">batch", ">FPS", ">gain", ">latency ms", ">mJ/image", ">gain", ">LUT", ">DSP", ">BRAM36",
+    )  # fmt: skip
+    own = compiled.design
+    for name, design in (("this design", own), *compiled.alternatives):
+        rows.add_row(
+            cell(name),
+            str(design.accelerator.batch),
+            f"{design.fps:,.1f}",
+            _ratio(own.fps, design.fps),
+            f"{design.latency_ms:,.3f}",
+            f"{_energy(design) / 1e9:,.3f}",
+            _ratio(_energy(design), _energy(own)),
+            f"{design.resources.lut:,}",
+            f"{design.resources.dsp:,}",
+            f"{design.resources.bram18 / 2:,g}",
+        )
+    return rows
+
+
+def _energy(design: Design) -> float:
+    return design.energy_pj / design.accelerator.batch
+
+
+def _ratio(a: float, b: float) -> str:
+    return f"{a / b:.2f}x" if b > 0 else "-"
+
+
+def accelerator(compiled: Compiled) -> Table:
+    """One row a chunk."""
+    design = compiled.design
+    bus = compiled.board.dram_bytes_per_cycle * 8
+    rows = table(
+        "Accelerator",
+        "!chunk", ">lanes", "!kind", "unrolling", ">bits", ">buffers KiB", ">DRAM b/cycle", ">layers",
+        ">busy cycles", ">busy",
+    )  # fmt: skip
+    for i, (chunk, label) in enumerate(zip(design.accelerator.chunks, chunk_labels(design.accelerator), strict=True)):
+        own = [r for r in design.layers if r.chunk == i]
+        cycles = sum(r.cycles for r in own)
+        b = chunk.buffers
+        rows.add_row(
+            label,
+            f"{chunk.unroll.lanes:,}",
+            cell(chunk.lanes),
+            str(chunk.unroll),
+            str(chunk.weight_bits),
+            "/".join(f"{bits / 8192:.4g}" for bits in (b.input_bits, b.weight_bits, b.output_bits)),
+            f"{chunk.dram_bits} ({percent(chunk.dram_bits, bus)})",
+            str(len(own)),
+            f"{cycles:,}",
+            percent(cycles, design.interval_cycles),
+        )
+    return rows
+
+
+def resources(compiled: Compiled) -> Table:
+    """What each chunk takes, against what the board has and what a design may use of it."""
+    design, board, options = compiled.design, compiled.board, compiled.options
+    rows = table("Resources", "", ">LUT", ">FF", ">DSP", ">BRAM36", ">URAM")
+    for label, part in zip(chunk_labels(design.accelerator), design.chunk_resources, strict=True):
+        rows.add_row(label, *_counts(part))
+    chunks = sum(design.chunk_resources, Resources())
+    total, limit = design.resources, usable(board, options.max_lut, options.max_dsp, options.max_bram36)
+    whole = Resources(board.lut, board.ff, board.dsp, 2 * board.bram36, board.uram)
+    memory = Resources(*(t - c for t, c in zip(_fields(total), _fields(chunks), strict=True)))
+    rows.add_row("on-chip memory", *_counts(memory), end_section=True)
+    rows.add_row("used", *_counts(total), style="bold")
+    rows.add_row("usable", *_counts(limit))
+    rows.add_row("used / usable", *(percent(u, v) for u, v in zip(_fields(total), _fields(limit), strict=True)))
+    rows.add_row("board", *_counts(whole))
+    return rows
+
+
+def _fields(r: Resources) -> tuple[int, ...]:
+    return r.lut, r.ff, r.dsp, r.bram18, r.uram
+
+
+def _counts(r: Resources) -> tuple[str, ...]:
+    return f"{r.lut:,}", f"{r.ff:,}", f"{r.dsp:,}", f"{r.bram18 / 2:,g}", f"{r.uram:,}"
+
+
+def memory_plan(design: Design) -> Table:
+    """What lives on chip."""
+    plan, network, batch = design.plan, design.network, design.accelerator.batch
+    rows = table(
+        f"Memory plan: {plan.peak_banks:,} of {plan.banks:,} BRAM36 banks in use at the peak",
+        "on chip", "name", ">KiB a copy", ">copies", ">KiB",
+    )  # fmt: skip
+    for name, copies in plan.resident:
+        bits = network.tensor[name].total_bits * batch
+        rows.add_row("feature map", cell(name), kib(bits), str(copies), kib(bits * copies))
+    for layer in network.layers:
+        if layer.name in plan.pinned and layer.weights is not None:
+            bits = layer.nest.weights * layer.weights.bits * layer.weights.terms
+            rows.add_row("weights of", cell(layer.name), kib(bits), "1", kib(bits))
+    if not plan.resident and not plan.pinned:
+        rows.add_row("nothing", "", "", "", "")
+    return rows
+
+
+def spilled(design: Design) -> Iterator[Table]:
+    """Feature maps between layers that go through DRAM, and the least that this costs."""
+    network, batch = design.network, design.accelerator.batch
+    resident = {name for name, _ in design.plan.resident}
+    ends = {*network.inputs, *network.outputs}
+    names = [n for n in network.producers if n not in resident and n not in ends and n in network.consumers]
+    if names:
+        rows = table(
+            "Feature maps in DRAM", "name", ">KiB a batch", ">written by", ">read by", ">DRAM KiB a batch, at least"
+        )
+        for name in names:
+            bits, readers = network.tensor[name].total_bits * batch, len(network.consumers[name])
+            writers = len(network.producers[name])
+            rows.add_row(cell(name), kib(bits), str(writers), str(readers), kib(bits * (1 + readers)))
+        yield rows
+
+
+LEGEND = """\
+buffers: KiB of one half of the input, weight and output buffer; every buffer has two halves.
+nest, tile: n images, g groups, k output and c input channels a group, output rows x columns;
+  f filter, s stride, d dilation, T terms a weight; loops of one are left out.
+dataflow: the order of the tile loops, outermost first, stands behind its name; p is n, oy, ox.
+on chip: i first input, + further inputs, w weights, o output; a dot is an operand in DRAM.
+util: MAC-equivalents x terms over lanes x cycles. cycles: of one batch."""
+
+
+def layers(design: Design) -> Table:
+    """One row a layer: what it computes, where and how it runs, and what that takes."""
+    labels = chunk_labels(design.accelerator)
+    rows = table(
+        "Layers",
+        ">#",
+        "layer / op",
+        "chunk",
+        "loop nest",
+        "tile / dataflow",
+        "!on chip",
+        ">cycles",
+        "bound by",
+        ">util",
+    )
+    for i, (layer, result) in enumerate(zip(design.network.layers, design.layers, strict=True)):
+        on_host = result.chunk < 0
+        rows.add_row(
+            str(i),
+            name_cell(layer.name, layer.op),
+            "HOST" if on_host else labels[result.chunk],
+            nest_text(layer),
+            "" if on_host else mapping_text(result.mapping),
+            "" if on_host else _placement(layer, result),
+            f"{result.cycles:,}",
+            cell(result.bound),
+            "" if on_host else f"{result.utilisation:.1%}",
+            style="bold red" if on_host else "",
+        )
+    return rows
+
+
+def nest_text(layer: Layer) -> str:
+    """The loop nest of a layer in two lines; loops of one are left out."""
+    n: LoopNest = layer.nest
+    channels = " ".join(f"{dim}{size}" for dim, size in (("g", n.g), ("k", n.k), ("c", n.c)) if size > 1)
+    taps = f"f{n.fy}x{n.fx}" if (n.fy, n.fx) != (1, 1) else ""
+    stride = f"s{n.stride[0]}x{n.stride[1]}" if n.stride != (1, 1) else ""
+    dilation = f"d{n.dilation[0]}x{n.dilation[1]}" if n.dilation != (1, 1) else ""
+    terms = f"T{layer.weights.terms}" if layer.weights is not None and layer.weights.terms > 1 else ""
+    first = " ".join(part for part in (channels, f"{n.oy}x{n.ox}") if part)
+    second = " ".join(part for part in (taps, stride, dilation, terms) if part)
+    return f"{first}\n{second}" if second else first
+
+
+def mapping_text(mapping: Mapping) -> Text:
+    t = mapping.tile
+    sizes = " ".join(f"{dim}{size}" for dim, size in (("n", t.n), ("g", t.g), ("k", t.k), ("c", t.c)) if size > 1)
+    flow = mapping.dataflow
+    if flow in DATAFLOWS:
+        flow = f"{flow.partition(',')[0]} {DATAFLOWS.get(flow).order}"
+    return cell(f"{sizes} {t.oy}x{t.ox}".strip() + f"\n{flow}")
+
+
+def _placement(layer: Layer, result: LayerResult) -> str:
+    first, *rest = result.placement.inputs or (False,)
+    return "".join(
+        (
+            "i" if first else ".",
+            *("+" if on_chip else "." for on_chip in rest),
+            ("w" if result.placement.weights else ".") if layer.weights is not None else " ",
+            "o" if result.placement.output else ".",
+        )
+    )
+
+
+def removed(compiled: Compiled) -> Table:
+    """Nodes of the file that need no work at run time."""
+    rows = table("Nodes that became no layer", "node", "why")
+    for skip in compiled.removed:
+        rows.add_row(cell(skip.node), cell(skip.reason))
+    return rows
