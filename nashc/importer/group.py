@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from nashc.importer.activation import find_activation
 from nashc.importer.layout import Layout
-from nashc.passes.graph import array, elements, is_constant, is_op, sole_consumer, static_shape
+from nashc.importer.views import same_data
+from nashc.passes.graph import array, is_constant, is_op, sole_consumer, static_shape
 
 
 @dataclass
@@ -29,42 +30,73 @@ class Group:
 def grow(head: ir.Node, layout: Layout, claimed: set[ir.Node], *, residual: bool) -> Group:
     """The group that starts at `head`; `claimed` nodes belong to other groups."""
     group = Group(head, head.outputs[0], [head])
-    while (node := _next(group, claimed)) is not None and _is_affine(node, group.output, layout):
-        _take(group, node)
-    _requantise(group, claimed)
-    if residual and (node := _next(group, claimed)) is not None and is_sum(node):
-        other = node.inputs[1] if node.inputs[0] is group.output else node.inputs[0]
-        if (
-            other is not None
-            and other is not group.output
-            and _fits(other, node)
-            and static_shape(group.output) == static_shape(node.outputs[0])
-        ):
-            group.extra.append(other)
-            _take(group, node)
-    found = find_activation(group.output, closed=True)
+    ahead = _look(group, layout, claimed)
+    # a spelling such as Add-Clip-Div starts like a bias, so the activation is asked first
+    while not _spelled(ahead.value) and ahead.node is not None and _is_affine(ahead.node, ahead.value, layout):
+        ahead = _take(group, ahead, layout, claimed)
+    ahead = _requantise(group, ahead, layout, claimed)
+    other = _residual(ahead) if residual else None
+    if other is not None:
+        group.extra.append(other)
+        ahead = _take(group, ahead, layout, claimed)
+    found = find_activation(ahead.value, closed=True)
     if found is not None and not any(n in claimed for n in found.nodes):
         group.activation = found.name
-        group.nodes += found.nodes
+        group.nodes += [*ahead.views, *found.nodes]
         group.output = found.output
-    _requantise(group, claimed)
+        ahead = _look(group, layout, claimed)
+    _requantise(group, ahead, layout, claimed)
     return group
 
 
-def requantised(group: Group, claimed: set[ir.Node]) -> Group:
+def requantised(group: Group, layout: Layout, claimed: set[ir.Node]) -> Group:
     """The group with a QuantizeLinear behind it, if there is one."""
-    _requantise(group, claimed)
+    _requantise(group, _look(group, layout, claimed), layout, claimed)
     return group
 
 
-def start_activation(x: ir.Value, node: ir.Node, claimed: set[ir.Node]) -> Group | None:
+def start_activation(x: ir.Value, node: ir.Node, layout: Layout, claimed: set[ir.Node]) -> Group | None:
     """A group of its own for the activation of `x` that `node` starts, if it is a known one."""
     found = find_activation(x, closed=False)
     if found is None or node not in found.nodes or any(n in claimed for n in found.nodes):
         return None
-    group = Group(node, found.output, list(found.nodes), [], found.name)
-    _requantise(group, claimed)
-    return group
+    return requantised(Group(node, found.output, list(found.nodes), [], found.name), layout, claimed)
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What comes behind a group: views, the value behind them, and its only reader if that is free."""
+
+    views: tuple[ir.Node, ...]
+    value: ir.Value
+    node: ir.Node | None
+
+
+def _look(group: Group, layout: Layout, claimed: set[ir.Node]) -> Ahead:
+    views: list[ir.Node] = []
+    value = group.output
+    while True:
+        node = sole_consumer(value)
+        if node is None or node in claimed:
+            return Ahead(tuple(views), value, None)
+        if not same_data(node, layout):
+            return Ahead(tuple(views), value, node)
+        views.append(node)
+        value = node.outputs[0]
+
+
+def _take(group: Group, ahead: Ahead, layout: Layout, claimed: set[ir.Node]) -> Ahead:
+    """Let the group have the node ahead of it, and look again."""
+    if ahead.node is not None:
+        group.nodes += [*ahead.views, ahead.node]
+        group.output = ahead.node.outputs[0]
+    return _look(group, layout, claimed)
+
+
+def _spelled(x: ir.Value) -> bool:
+    """An activation of several nodes starts at x."""
+    found = find_activation(x, closed=True)
+    return found is not None and len(found.nodes) > 1
 
 
 def is_sum(node: ir.Node) -> bool:
@@ -72,14 +104,33 @@ def is_sum(node: ir.Node) -> bool:
     return is_op(node, "Add") or (is_op(node, "Sum") and len(node.inputs) == 2)
 
 
-def _next(group: Group, claimed: set[ir.Node]) -> ir.Node | None:
-    node = sole_consumer(group.output)
-    return None if node is None or node in claimed else node
+def _residual(ahead: Ahead) -> ir.Value | None:
+    """The other operand of a sum that the value ahead goes into: a computed map of its size, or broadcast to it."""
+    node = ahead.node
+    if node is None or not is_sum(node):
+        return None
+    other = node.inputs[1] if node.inputs[0] is ahead.value else node.inputs[0]
+    if other is None or other is ahead.value or is_constant(other):
+        return None
+    shape, out = static_shape(other), static_shape(node.outputs[0])
+    if shape is None or out is None or static_shape(ahead.value) != out:
+        return None
+    return other
 
 
-def _take(group: Group, node: ir.Node) -> None:
-    group.nodes.append(node)
-    group.output = node.outputs[0]
+def _requantise(group: Group, ahead: Ahead, layout: Layout, claimed: set[ir.Node]) -> Ahead:
+    """Take a QuantizeLinear with constant parameters, and the DequantizeLinear that alone reads it."""
+    node = ahead.node
+    if (
+        node is None
+        or not is_op(node, "QuantizeLinear")
+        or any(v is None or not is_constant(v) for v in node.inputs[1:])
+    ):
+        return ahead
+    ahead = _take(group, ahead, layout, claimed)
+    if ahead.node is not None and is_op(ahead.node, "DequantizeLinear") and not ahead.views:
+        ahead = _take(group, ahead, layout, claimed)
+    return ahead
 
 
 def _is_affine(node: ir.Node, x: ir.Value, layout: Layout) -> bool:
@@ -108,27 +159,6 @@ def per_channel(constant: ir.Value, x: ir.Value, layout: Layout) -> bool:
     padded = (1,) * (len(full) - len(shape)) + shape
     axes = layout.axes(x)
     return all(d == 1 or a in axes for a, d in enumerate(padded))
-
-
-def _fits(other: ir.Value, node: ir.Node) -> bool:
-    """A residual: a computed map that is as large as the sum, or broadcast to it."""
-    shape, out = static_shape(other), static_shape(node.outputs[0])
-    return shape is not None and out is not None and not is_constant(other) and elements(shape) <= elements(out)
-
-
-def _requantise(group: Group, claimed: set[ir.Node]) -> None:
-    """Take a QuantizeLinear behind the group, and the DequantizeLinear that alone reads it."""
-    node = _next(group, claimed)
-    if (
-        node is None
-        or not is_op(node, "QuantizeLinear")
-        or any(v is None or not is_constant(v) for v in node.inputs[1:])
-    ):
-        return
-    _take(group, node)
-    node = _next(group, claimed)
-    if node is not None and is_op(node, "DequantizeLinear"):
-        _take(group, node)
 
 
 def stored_bits(value: ir.Value) -> int:

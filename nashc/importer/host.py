@@ -30,8 +30,9 @@ def host(b: Builder, node: ir.Node, why: str = "") -> None:
     for out in used_outputs(node) or list(node.outputs[:1]):
         known = static_shape(out) is not None
         size = b.layout.size(out) if known else estimate
-        work = size if elements(size) >= elements(estimate) else estimate
-        nest = replace(pixel_nest(work), c=_depth(node)) if known else pixel_nest(work)
+        depth = _depth(node) if known else 1
+        work = size if depth > 1 or elements(size) >= elements(estimate) else estimate
+        nest = replace(pixel_nest(work), c=depth)
         note = why if known else f"{why}; its result is taken to be as large as its largest input"
         b.emit(node, Unit.HOST, nest, inputs, b.define(out, size), note=note)
 

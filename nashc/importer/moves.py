@@ -8,11 +8,11 @@ import onnx_ir as ir
 from nashc.core.network import Unit
 from nashc.importer.builder import Builder
 from nashc.importer.group import Group, stored_bits
-from nashc.importer.layout import Layout, carry, same_order, split
+from nashc.importer.layout import Layout, split
 from nashc.importer.nests import pixel_nest
 from nashc.importer.ops import RELABELLING, UNARY, has_weights, is_product
+from nashc.importer.views import same_data
 from nashc.passes.graph import array, elements, is_op, operand, shape_of, static_shape
-from nashc.passes.transpose import permutation
 
 ALIGN = 16
 """Channels of one stored word: a part that starts elsewhere is written in pieces."""
@@ -72,31 +72,10 @@ def _zero(stored: np.ndarray | None) -> np.ndarray:
 
 def view_reason(node: ir.Node, layout: Layout) -> str:
     """Why the node moves no data, or ''."""
-    x, y = operand(node, 0), node.outputs[0]
-    before, after = static_shape(x), static_shape(y)
-    if before is None or after is None:
-        return ""
-    if is_op(node, "Transpose"):
-        return _transpose_reason(permutation(node), before, layout.axes(x), layout.axes(y))
-    if is_op(node, *RELABELLING):
-        axes = carry(before, after, layout.axes(x))
-        if axes is not None and same_order(after, axes, layout.axes(y)):
-            return f"{node.op_type}: the same data in the same order"
-        if _feeds_products_only(y):
-            return f"{node.op_type} before a matrix product: the weights are permuted offline instead"
-    return ""
-
-
-def _transpose_reason(
-    perm: tuple[int, ...], before: tuple[int, ...], source: tuple[int, ...], target: tuple[int, ...]
-) -> str:
-    """A Transpose is a view if pixels stay in order and the channels of a pixel too."""
-    forth = {old: new for new, old in enumerate(perm)}
-    real = [forth[a] for a, d in enumerate(before) if d > 1]
-    pixels = [forth[a] for a, d in enumerate(before) if a not in source and d > 1]
-    channels = [forth[a] for a in source if before[a] > 1]
-    kept = [a for a in sorted(real) if a not in target] == pixels and [a for a in target if a in real] == channels
-    return "Transpose: another order of axes in ONNX, the same order in memory" if kept else ""
+    reason = same_data(node, layout)
+    if not reason and is_op(node, *RELABELLING) and _feeds_products_only(node.outputs[0]):
+        return f"{node.op_type} before a matrix product: the weights are permuted offline instead"
+    return reason
 
 
 def _feeds_products_only(value: ir.Value) -> bool:

@@ -46,12 +46,12 @@ def _vector(node: ir.Node, layout: Layout, claimed: set[ir.Node]) -> Group:
     if node.domain not in ("", "ai.onnx") or len(node.outputs) != 1:
         return alone
     for x in dict.fromkeys(v for v in node.inputs if v is not None and not is_constant(v)):
-        group = start_activation(x, node, claimed)
+        group = start_activation(x, node, layout, claimed)
         if group is not None:
             return group
     if is_op(node, *POOLS, *BINARY, *UNARY, "BatchNormalization") or is_global_reduction(node, layout):
         return grow(node, layout, claimed, residual=False)
-    return requantised(alone, claimed) if is_op(node, *MOVES) and not is_op(node, *RENAMES) else alone
+    return requantised(alone, layout, claimed) if is_op(node, *MOVES) and not is_op(node, *RENAMES) else alone
 
 
 def is_global_reduction(node: ir.Node, layout: Layout) -> bool:

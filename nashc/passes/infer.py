@@ -25,6 +25,8 @@ LARGEST_FOLD = 2**22
 LARGEST_KNOWN = 1024
 """Elements of a constant that shape inference may look at."""
 
+SMALL = "the input is too small for the network: give a larger --shape"
+
 FOLDABLE = frozenset(
     [
         "Abs",
@@ -143,6 +145,9 @@ def _infer_node(model: ir.Model, node: ir.Node) -> None:
     for out in node.outputs:
         if out.name in inferred:
             _set_type(out, inferred[out.name])
+            shape = static_shape(out)
+            if shape and min(shape) < 1 and len(shape) > 2:
+                raise NashcError(f"its result '{out.name}' has shape {list(shape)}", where=where(node), hint=SMALL)
 
 
 def _reason(error: Exception) -> str:

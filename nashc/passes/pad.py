@@ -19,7 +19,7 @@ def fold_pads(model: ir.Model) -> None:
         if is_op(node, "Pad"):
             reader = sole_consumer(node.outputs[0])
             pads = _spatial_pads(node)
-            if reader is not None and pads is not None and _takes(reader, node):
+            if reader is not None and pads is not None and _takes(reader, node, pads):
                 _move(model, node, reader, pads)
 
 
@@ -45,16 +45,18 @@ def _spatial_pads(node: ir.Node) -> tuple[int, ...] | None:
     return (*pads[2:rank], *pads[rank + 2 :])
 
 
-def _takes(reader: ir.Node, pad: ir.Node) -> bool:
+def _takes(reader: ir.Node, pad: ir.Node, pads: tuple[int, ...]) -> bool:
     if reader.inputs[0] is not pad.outputs[0] or pad.inputs[0] is None or static_shape(pad.inputs[0]) is None:
         return False
     if (reader.attributes.get_string("auto_pad") or "NOTSET") not in ("NOTSET", "VALID"):
         return False
     if is_op(reader, "AveragePool"):
         # count_include_pad with ceil_mode would also count cells that exist only by rounding up
-        own = any(reader.attributes.get_ints("pads") or ())
+        own = reader.attributes.get_ints("pads") or (0,) * len(pads)
+        kernel = reader.attributes.get_ints("kernel_shape") or ()
+        fits = len(own) == len(pads) and all(a + b < k for a, b, k in zip(own, pads, (*kernel, *kernel), strict=False))
         counted = bool(reader.attributes.get_int("count_include_pad", 0))
-        return (counted or not own) and not reader.attributes.get_int("ceil_mode", 0)
+        return fits and (counted or not any(own)) and not reader.attributes.get_int("ceil_mode", 0)
     return is_op(reader, "Conv") or (reader.domain == NASHC_DOMAIN and not reader.op_type.endswith("Integer"))
 
 
