@@ -2,12 +2,13 @@
 
 Requires: inputs bound, nodes sorted, functions other than ai.nashc inlined. Ensures: every value has the type and
 shape that its operator's schema gives it (a data-dependent dim stays unknown); nodes that standard cheap operators
-compute from constants alone are replaced by stored constants.
+compute from constants alone are replaced by stored constants; an If of known condition is replaced by its branch.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from nashc import ops
 from nashc.errors import NashcError, did_you_mean
 from nashc.passes import provenance
+from nashc.passes.branch import take_branch
 from nashc.passes.graph import array, elements, has_subgraph, is_op, static_shape, where
 
 LARGEST_FOLD = 2**22
@@ -96,10 +98,15 @@ def infer(model: ir.Model) -> None:
     """Infer every shape and fold every cheap constant, in place."""
     ops.register_schemas()
     graph = model.graph
-    for node in list(graph):
+    pending = deque(graph)
+    while pending:
+        node = pending.popleft()
         if node.graph is not graph:
             continue
-        if not _fold(model, node):
+        branch = take_branch(model, node)
+        if branch is not None:
+            pending.extendleft(reversed(branch))
+        elif not _fold(model, node):
             _infer_node(model, node)
             _fold(model, node)
 

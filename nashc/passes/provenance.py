@@ -61,6 +61,11 @@ def absorb(keeper: ir.Node, gone: ir.Node) -> None:
     keeper.metadata_props[_NODES] = json.dumps([*sources(keeper), *sources(gone)])
 
 
+def stand_for(new: ir.Node, old: ir.Node) -> None:
+    """`new` does a part of the work of `old`, which goes."""
+    new.metadata_props[_NODES] = json.dumps(sources(old))
+
+
 def skip(model: ir.Model, node: ir.Node, reason: str) -> None:
     """Record that `node` is deleted for `reason`."""
     found = json.loads(model.metadata_props.get(_REMOVED, "[]"))

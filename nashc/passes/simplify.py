@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, NameFixPass
+from onnx_ir.passes.common import (
+    InlinePass,
+    LiftConstantsToInitializersPass,
+    LiftSubgraphInitializersToMainGraphPass,
+    NameFixPass,
+)
 
 from nashc.errors import NashcError
 from nashc.ops import DOMAIN as NASHC_DOMAIN
@@ -31,6 +36,7 @@ def simplify(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model
     bind(model, shapes)
     before = tuple(provenance.live(model.graph))
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    LiftSubgraphInitializersToMainGraphPass()(model)
     provenance.skip_vanished(model, before, "a constant: stored with the weights")
     infer(model)
     remove_nothing(model)

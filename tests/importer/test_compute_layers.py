@@ -6,8 +6,10 @@ from onnx_nets import check_network, counted_macs, net, save
 
 from nashc.core.loops import LoopNest
 from nashc.core.network import Unit
+from nashc.errors import NashcError
 from nashc.importer import import_model
 
+UPPER, LOWER = 'auto_pad="SAME_UPPER"', 'auto_pad="SAME_LOWER"'
 X8 = "(float[1,4,8,9] x) => (float[1,?,?,?] y)"
 
 
@@ -26,8 +28,8 @@ def imported(tmp_path, model, shapes=None):
         ("dilations=[2,3]", (6, 4, 3, 3), LoopNest(1, 6, 4, 4, 3, 3, 3, 8, 9, dilation=(2, 3))),
         ("group=4", (4, 1, 3, 3), LoopNest(4, 1, 1, 6, 7, 3, 3, 8, 9)),
         ("group=2", (6, 2, 1, 1), LoopNest(2, 3, 2, 8, 9, 1, 1, 8, 9)),
-        ('auto_pad="SAME_UPPER",strides=[2,2]', (6, 4, 3, 3), LoopNest(1, 6, 4, 4, 5, 3, 3, 8, 9, (2, 2), pad=(0, 1, 1, 1))),
-        ('auto_pad="SAME_LOWER",strides=[2,2]', (6, 4, 3, 3), LoopNest(1, 6, 4, 4, 5, 3, 3, 8, 9, (2, 2), pad=(1, 1, 0, 1))),
+        (f"{UPPER},strides=[2,2]", (6, 4, 3, 3), LoopNest(1, 6, 4, 4, 5, 3, 3, 8, 9, (2, 2), pad=(0, 1, 1, 1))),
+        (f"{LOWER},strides=[2,2]", (6, 4, 3, 3), LoopNest(1, 6, 4, 4, 5, 3, 3, 8, 9, (2, 2), pad=(1, 1, 0, 1))),
         ('auto_pad="VALID"', (6, 4, 3, 3), LoopNest(1, 6, 4, 6, 7, 3, 3, 8, 9)),
     ],
 )  # fmt: skip
@@ -127,7 +129,8 @@ def test_shift_convolution(tmp_path, terms, largest, bits):
 
 
 def test_adder_convolution_with_batchnorm_and_residual(tmp_path):
-    body = """a = ai.nashc.AdderConv<pads=[1,1,1,1]>(x, w) b = BatchNormalization(a, g, t, m, v) c = Add(b, x) y = Relu(c)"""
+    body = """a = ai.nashc.AdderConv<pads=[1,1,1,1]>(x, w) b = BatchNormalization(a, g, t, m, v)
+              c = Add(b, x) y = Relu(c)"""
     signature = "(float[1,4,8,8] x) => (float[1,4,8,8] y)"
     model = net(signature, body, w=(4, 4, 3, 3), g=(4,), t=(4,), m=(4,), v=np.ones(4, np.float32))
     (layer,) = imported(tmp_path, model).layers
@@ -150,8 +153,6 @@ def test_integer_forms(tmp_path):
 
 @pytest.mark.parametrize("groups", [0, 3])
 def test_groups_that_do_not_fit(tmp_path, groups):
-    from nashc.errors import NashcError
-
     model = net(X8, f"y = Conv<group={groups}>(x, w)", w=(6, 4, 3, 3))
     with pytest.raises(NashcError, match="Conv_0"):
         import_model(save(model, tmp_path))

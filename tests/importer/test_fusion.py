@@ -83,7 +83,7 @@ def test_near_misses_are_not_activations(tmp_path):
     body = f"{CONV} b = Add(a, three) c = Clip(b, zero, six) d = Mul(a, c) y = Mul(d, half)"
     found = layers(tmp_path, body, **W, **{n: SCALARS[n] for n in ("three", "zero", "six", "half")})
     assert all(layer.activation != "hardswish" for layer in found)
-    assert [layer.op for layer in found][0] == "Conv"
+    assert found[0].op == "Conv"
 
 
 def test_activation_whose_input_others_read_stays_apart(tmp_path):
@@ -147,7 +147,7 @@ def test_constant_map_is_read_from_memory(tmp_path):
 def test_batchnorm_that_cannot_fold_is_a_vector_layer(tmp_path):
     body = "b = BatchNormalization(x, g, t, m, v) c = Relu(b) y = Conv(c, w)"
     found = layers(tmp_path, body, g=(4,), t=(4,), m=(4,), v=np.ones(4, np.float32), **W)
-    assert [(layer.op, layer.unit, layer.activation) for layer in found][0] == (
+    assert (found[0].op, found[0].unit, found[0].activation) == (
         "BatchNormalization",
         Unit.VECTOR,
         "relu",

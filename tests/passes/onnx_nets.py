@@ -19,7 +19,10 @@ Array = np.ndarray
 
 
 def net(signature: str, body: str, opset: int = 17, **weights: tuple[int, ...] | Array | float) -> onnx.ModelProto:
-    """A model in ONNX text: `signature` is "(float[1,3,8,8] x) => (float[1,8] y)", weights are arrays or shapes to fill."""
+    """A model in ONNX text, with a signature such as "(float[1,3,8,8] x) => (float[1,8] y)".
+
+    weights: arrays, or shapes to fill with random numbers.
+    """
     header = f'<ir_version: 9, opset_import: ["" : {opset}, "ai.nashc" : 1, "com.example" : 1]>'
     model = onnx.parser.parse_model(f"{header} net {signature} {{ {body} }}")
     rng = np.random.default_rng(len(body))

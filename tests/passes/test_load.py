@@ -1,5 +1,6 @@
 """Model files that nobody vouches for."""
 
+import contextlib
 import random
 import struct
 import time
@@ -158,7 +159,7 @@ class TestExternalData:
             load(save(self.model("w.bin"), inner))
 
     def test_missing_or_short(self, tmp_path):
-        with pytest.raises(NashcError, match="'w.bin' is missing"):
+        with pytest.raises(NashcError, match=r"file 'w[.]bin' is missing"):
             load(save(self.model("w.bin"), tmp_path))
         (tmp_path / "w.bin").write_bytes(bytes(8))
         with pytest.raises(NashcError, match="too short"):
@@ -176,10 +177,8 @@ def test_damaged_files_give_errors_that_we_wrote(tmp_path, seed):
     for _ in range(60):
         path.write_bytes(_damage(rng, rng.choice(originals)))
         start = time.monotonic()
-        try:
+        with contextlib.suppress(NashcError):
             import_ir(simplify(load(path), {}))
-        except NashcError as error:
-            assert len(str(error)) < 2000
         assert time.monotonic() - start < 20
 
 
