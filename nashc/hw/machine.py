@@ -35,7 +35,7 @@ class Machine:
     port_bits: width of the on-chip ports (activation read, activation write, pinned weights), one each a chunk.
     step_overhead: cycles to start one step of the descriptor list; layer_overhead: to load a layer's registers.
     pipeline_depth: operand, product, accumulate and write registers; the adder tree's levels come on top.
-    post_lanes: the most requantising lanes a chunk has; an array with fewer output lanes has just that many.
+    post_lanes: requantising lanes of the chunk; an array with fewer accumulators uses just that many.
     """
 
     burst_bits: int

@@ -2,7 +2,8 @@
 
 8x8 MAC lanes ("mac") are the same function on a DSP, on half a packed DSP and in LUTs, so all mac chunks share the
 DSPs where they save most LUTs: a packed DSP frees two LUT lanes, and once none is left, DSPs that are still free
-unpack pairs. Packing needs two lanes that share an operand: an even unrolling of k, oy or ox.
+unpack pairs. A packed DSP multiplies one activation with the weights of two output channels (in [-127, 127]), so it
+needs an even unrolling of k.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from math import ceil
 from nashc.board import Board, LaneCost
 from nashc.core.design import Buffers, Chunk, Resources
 from nashc.core.loops import Unroll
+from nashc.core.network import Unit
 from nashc.core.number import ceil_div
-from nashc.hw.latency import post_lanes
 from nashc.hw.machine import PAGE_BANKS, PARTIAL_SUM_BITS, Machine
 
 MAC_LANES = "mac"
@@ -48,8 +49,8 @@ def lane_ffs(lane: LaneCost, reduction: int) -> float:
 
 
 def packable(unroll: Unroll) -> bool:
-    """Whether lanes pair up on one DSP: two outputs that share an activation or a weight."""
-    return unroll.k % 2 == 0 or unroll.oy % 2 == 0 or unroll.ox % 2 == 0
+    """Whether lanes pair up on one DSP: two output channels that share an activation."""
+    return unroll.k % 2 == 0
 
 
 def buffer_bram18(port_bits: int, bits: int) -> int:
@@ -58,31 +59,31 @@ def buffer_bram18(port_bits: int, bits: int) -> int:
     return 2 * columns * max(1, ceil_div(bits, columns * BRAM18_WIDTH * BRAM18_DEPTH))
 
 
-def port_widths(machine: Machine, unroll: Unroll, weight_bits: int) -> tuple[int, int, int]:
+def port_widths(lanes: int, unroll: Unroll, weight_bits: int) -> tuple[int, int, int]:
     """Bits a cycle that the array takes from the input and weight buffers and exchanges with the output buffer."""
     return (
         unroll.input_words * ACTIVATION_BITS,
         max(1, unroll.weight_words * weight_bits),
-        post_lanes(machine, unroll) * PARTIAL_SUM_BITS,
+        lanes * PARTIAL_SUM_BITS,
     )
 
 
-def chunk_buffers(machine: Machine, unroll: Unroll, weight_bits: int, kib: tuple[int, int, int]) -> Buffers:
+def chunk_buffers(lanes: int, unroll: Unroll, weight_bits: int, kib: tuple[int, int, int]) -> Buffers:
     """Buffers of at least `kib` KiB a half, enlarged to the BRAMs that their port widths need anyway."""
     halves = []
-    for port, size in zip(port_widths(machine, unroll, weight_bits), kib, strict=True):
+    for port, size in zip(port_widths(lanes, unroll, weight_bits), kib, strict=True):
         halves.append(buffer_bram18(port, size * 8192) // 2 * BRAM18_WIDTH * BRAM18_DEPTH)
     return Buffers(*halves)
 
 
-def buffers_bram18(machine: Machine, unroll: Unroll, weight_bits: int, buffers: Buffers) -> int:
+def buffers_bram18(lanes: int, unroll: Unroll, weight_bits: int, buffers: Buffers) -> int:
     sizes = (buffers.input_bits, buffers.weight_bits, buffers.output_bits)
-    return sum(buffer_bram18(p, s) for p, s in zip(port_widths(machine, unroll, weight_bits), sizes, strict=True))
+    return sum(buffer_bram18(p, s) for p, s in zip(port_widths(lanes, unroll, weight_bits), sizes, strict=True))
 
 
-def chunk_overhead(board: Board, machine: Machine, unroll: Unroll) -> tuple[float, float]:
-    """(LUT, FF) of control, DMA, accumulators and requantisers of a chunk."""
-    lanes, cost = post_lanes(machine, unroll), board.template
+def chunk_overhead(board: Board, lanes: int, unroll: Unroll) -> tuple[float, float]:
+    """(LUT, FF) of control, DMA, accumulators and `lanes` requantisers of a chunk."""
+    cost = board.template
     chain = DRAIN_BITS * unroll.outputs if unroll.outputs > lanes else 0
     return (
         cost.lut_chunk_base + cost.lut_per_output_lane * lanes + chain,
@@ -126,18 +127,27 @@ def split_mac_lanes(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[
     )
 
 
-def chunk_resources(board: Board, machine: Machine, chunks: tuple[Chunk, ...], dsp: int) -> tuple[Resources, ...]:
+def fixed_dsp(board: Board, chunk: Chunk) -> int:
+    """DSPs of a chunk beside its mac lanes: its other lanes and its requantisers (a vector lane has its own)."""
+    if chunk.lanes == MAC_LANES:
+        return ceil(chunk.post_lanes * board.template.dsp_per_output_lane)
+    post = 0 if chunk.unit is Unit.VECTOR else chunk.post_lanes * board.template.dsp_per_output_lane
+    return ceil(chunk.unroll.lanes * board.lanes[chunk.lanes].dsp_per_lane + post)
+
+
+def chunk_resources(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[Resources, ...]:
     """Resources of each chunk, lanes, overhead and buffers; `dsp` is the number of DSPs that they may share."""
     found = []
-    for chunk, mac in zip(chunks, split_mac_lanes(board, chunks, dsp), strict=True):
+    free = max(0, dsp - sum(fixed_dsp(board, chunk) for chunk in chunks))
+    for chunk, mac in zip(chunks, split_mac_lanes(board, chunks, free), strict=True):
         reduction, lanes = chunk.unroll.reduction, chunk.unroll.lanes
-        lut, ff = chunk_overhead(board, machine, chunk.unroll)
+        lut, ff = chunk_overhead(board, chunk.post_lanes, chunk.unroll)
         parts = [("dsp", mac.plain_dsp), ("dsp_packed", 2 * mac.packed_pairs), ("lut8x8", mac.lut)] if mac else []
         for kind, count in parts or [(chunk.lanes, lanes)]:
             lut += count * lane_luts(board.lanes[kind], reduction)
             ff += count * lane_ffs(board.lanes[kind], reduction)
-        used = mac.plain_dsp + mac.packed_pairs if mac else ceil(lanes * board.lanes[chunk.lanes].dsp_per_lane)
-        bram = buffers_bram18(machine, chunk.unroll, chunk.weight_bits, chunk.buffers)
+        used = fixed_dsp(board, chunk) + (mac.plain_dsp + mac.packed_pairs if mac else 0)
+        bram = buffers_bram18(chunk.post_lanes, chunk.unroll, chunk.weight_bits, chunk.buffers)
         found.append(Resources(lut=ceil(lut), ff=ceil(ff), dsp=used, bram18=bram))
     return tuple(found)
 

@@ -16,6 +16,9 @@ import numpy as np
 from nashc.core.number import Ints
 
 
+GROWTH = 0.005
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One layer on its chunk: `chunk` a resource that runs one task at a time, `after` the tasks it waits for."""
@@ -53,7 +56,7 @@ def busy(tasks: tuple[Task, ...]) -> dict[int, int]:
 
 def periodic(tasks: tuple[Task, ...], segments: int) -> Schedule:
     """The schedule with that many segments at the least interval of its chunk orders."""
-    stage = _cut(tasks, segments)
+    stage = cut(tasks, segments)
     order = _list_schedule(tasks, stage)
     edges = _constraints(tasks, stage, order)
     low, high = max(busy(tasks).values()), sum(t.cycles for t in tasks)
@@ -68,6 +71,87 @@ def periodic(tasks: tuple[Task, ...], segments: int) -> Schedule:
         starts = _longest(edges, len(tasks), low)
     assert starts is not None, "the sum of all tasks is always a feasible interval"
     return Schedule(low, tuple(int(s) for s in starts), segments)
+
+
+def first_fit(tasks: tuple[Task, ...]) -> Schedule:
+    """Modulo schedule by first fit: in network order, each task takes the earliest free time of its chunk's period.
+
+    Early layers, whose tensors are large, follow each other without waiting; the later, smaller ones fill the gaps.
+    The interval grows in steps of GROWTH from the busiest chunk's time until all tasks find a place.
+    """
+    least = max(busy(tasks).values())
+    interval = least
+    while True:
+        starts = _first_fit(tasks, interval)
+        if starts is not None:
+            return Schedule(interval, tuple(starts), 0)
+        interval = max(interval + 1, round(interval * (1 + GROWTH)))
+
+
+def _first_fit(tasks: tuple[Task, ...], interval: int) -> list[int] | None:
+    """Starts of all tasks, or None if one does not fit into what is left of its chunk's period."""
+    taken: dict[int, list[tuple[int, int]]] = {}
+    starts: list[int] = []
+    for task in tasks:
+        ready = max((starts[p] + tasks[p].cycles for p in task.after), default=0)
+        slots = taken.setdefault(task.chunk, [])
+        start = _earliest(slots, ready, task.cycles, interval)
+        if start is None:
+            return None
+        starts.append(start)
+        begin = start % interval
+        end = begin + task.cycles
+        slots.append((begin, min(end, interval)))
+        if end > interval:
+            slots.append((0, end - interval))
+        slots.sort()
+    return starts
+
+
+def _earliest(slots: list[tuple[int, int]], ready: int, cycles: int, interval: int) -> int | None:
+    """The earliest start from `ready` on at which `cycles` are free in a period with the sorted `slots` taken."""
+    if cycles > interval:
+        return None
+    time, last = ready, ready + interval
+    while time < last:
+        at = time % interval
+        blocked = None
+        for begin, end in slots:
+            for shift in (0, interval):
+                if begin + shift < at + cycles and end + shift > at:
+                    until = end + shift - at
+                    blocked = until if blocked is None else max(blocked, until)
+        if blocked is None:
+            return time
+        time += blocked
+    return None
+
+
+def alive(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: tuple[Lifetime, ...]) -> list[dict[int, int]]:
+    """Which tensors are on chip at each moment at which one more is: index -> copies in use; dominated moments left
+    out."""
+    interval = schedule.interval
+    spans = []
+    for life in lifetimes:
+        first = min(schedule.starts[t] for t in life.writers)
+        last = max(schedule.starts[t] + tasks[t].cycles for t in (*life.writers, *life.readers))
+        spans.append((first % interval, last - first))
+    rows = []
+    for moment in sorted({begin for begin, _ in spans}):
+        row = {}
+        for n, (begin, length) in enumerate(spans):
+            copies = length // interval + ((moment - begin) % interval < length % interval)
+            if copies:
+                row[n] = copies
+        rows.append(row)
+    return [
+        row
+        for i, row in enumerate(rows)
+        if not any(
+            (j < i or other != row) and j != i and all(other.get(n, 0) >= c for n, c in row.items())
+            for j, other in enumerate(rows)
+        )
+    ]
 
 
 def latency(tasks: tuple[Task, ...]) -> int:
@@ -114,14 +198,13 @@ def occupancy(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: tuple[Life
     return peak, copies
 
 
-def _cut(tasks: tuple[Task, ...], segments: int) -> Ints:
+def cut(tasks: tuple[Task, ...], segments: int) -> Ints:
     """Segment of each task: consecutive tasks, about the same time in each segment."""
     if segments >= len(tasks):
         return np.arange(len(tasks), dtype=np.int64)
     cycles = np.array([t.cycles for t in tasks], dtype=np.int64)
     middle = np.cumsum(cycles) - cycles // 2
-    cut = np.minimum(middle * segments // max(1, int(cycles.sum())), segments - 1)
-    return cut.astype(np.int64)
+    return np.minimum(middle * segments // max(1, int(cycles.sum())), segments - 1).astype(np.int64)
 
 
 def _list_schedule(tasks: tuple[Task, ...], stage: Ints) -> dict[int, list[int]]:

@@ -10,7 +10,7 @@ other one beats in every resource matter, so the product is never written out.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -50,9 +50,10 @@ class BoundedSlot:
             return
         self.exact[i] = True
         chunk = self.options.chunk(i, len(BUFFER_LEVELS) - 1, self.dram_bits)
+        machine = replace(self.machine, post_lanes=chunk.post_lanes)
         total = 0
         for work, count in self.works:
-            best = best_mapping(work, chunk.unroll, chunk.buffers, self.dram_bits, self.machine, on_chip(work))
+            best = best_mapping(work, chunk.unroll, chunk.buffers, self.dram_bits, machine, on_chip(work))
             if best is None:
                 self.cycles[i] = np.iinfo(np.int64).max // 4
                 return
@@ -80,7 +81,7 @@ def busy_bound(options: SlotOptions, work: Work, machine: Machine, dram_bits: in
     reduction = factors[:, 2] * factors[:, 5] * factors[:, 6]
     depth = machine.pipeline_depth + np.ceil(np.log2(reduction)).astype(np.int64)
     outputs = work.batch * nest.g * nest.k * nest.oy * nest.ox
-    lanes = np.minimum(machine.post_lanes, factors[:, 0] * factors[:, 1] * factors[:, 3] * factors[:, 4])
+    lanes = options.post
     one = np.ones(1, dtype=np.int64)
     weights = int(weight_tile_bits(work, one * nest.g, one * nest.k, one * nest.c)[0])
     port = max(machine.port_bits, dram_bits)
@@ -160,6 +161,18 @@ def least_interval(slots: list[BoundedSlot], costs: list[np.ndarray], limits: np
         else:
             high, best = middle, found
     return int(levels[high]), best
+
+
+def use_leftover(slots: list[BoundedSlot], costs: list[np.ndarray], limits: np.ndarray, choice: list[int]) -> list[int]:
+    """The choice with every slot, slowest first, moved to its fastest option that what is left of the board allows."""
+    choice = list(choice)
+    for n in sorted(range(len(slots)), key=lambda n: -int(slots[n].cycles[choice[n]])):
+        others = sum((costs[m][:, i] for m, i in enumerate(choice) if m != n), start=np.zeros(len(limits)))
+        fits = np.flatnonzero((costs[n] <= (limits - others)[:, None]).all(axis=0))
+        cycles = slots[n].cycles[fits]
+        best = fits[cycles == cycles.min()]
+        choice[n] = int(best[np.argmin(costs[n][:, best].sum(axis=0))])
+    return choice
 
 
 def slot_costs(options: SlotOptions, level: int) -> np.ndarray:

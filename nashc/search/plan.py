@@ -1,23 +1,30 @@
 """Fine stage for one accelerator: exact mappings, the memory plan and the schedule, chosen together.
 
-The plan starts with every feature map on chip and no weights pinned. While the schedule needs more pages than there
-are, the tensor whose spill costs the fewest cycles per freed page-cycle goes to DRAM; pages that are left pin the
-weights that save most. Every step prices the affected layers with their exact best mapping.
+For several ways to schedule, a small integer program chooses what stays on chip; its answer is priced with the exact
+best mapping of every layer and with the true occupancy of its schedule, and solved again for that schedule.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from nashc.board import Board
 from nashc.core.design import Accelerator, Chunk, Placement, Work, accepts
 from nashc.core.network import Network, Unit
 from nashc.hw.machine import PAGE_BITS, Machine, pages
-from nashc.hw.schedule import Lifetime, Schedule, Task, busy, latency, occupancy, periodic
+from nashc.hw.schedule import Lifetime, Schedule, Task, alive, busy, first_fit, latency, occupancy, periodic
+from nashc.search.memory import LayerTimes, choose
 from nashc.search.mapping import Best, best_mapping
 from nashc.search.space import work_of
 
-MAX_SEGMENTS = 6
+FIRST_FIT = 0
+SCHEDULES = (2, 3, 4, 5, 6, FIRST_FIT)
+"""Ways to schedule that a plan tries: numbers of segments, and first fit."""
+PLAN_ROUNDS = 4
+BURST_SHARE = 1.1
+"""What bursts and halos add to the bare DRAM time in the integer program; exact mappings price the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Planner:
     accelerator: Accelerator
     memory_pages: int
     uram_bits: int = 0
+    method: int = 1
     resident: set[str] = field(default_factory=set)
     pinned: set[int] = field(default_factory=set)
 
@@ -105,7 +113,8 @@ class Planner:
         chunk: Chunk = self.accelerator.chunks[self.chunk_of[i]]
         work = self.works[i]
         assert work is not None
-        found = best_mapping(work, chunk.unroll, chunk.buffers, chunk.dram_bits, self.machine, placement)
+        machine = replace(self.machine, post_lanes=chunk.post_lanes)
+        found = best_mapping(work, chunk.unroll, chunk.buffers, chunk.dram_bits, machine, placement)
         if found is None:
             raise NoMapping(self.network.layers[i].name)
         return found
@@ -128,101 +137,108 @@ class Planner:
         )
 
     def lifetimes(self) -> tuple[tuple[str, Lifetime], ...]:
-        network = self.network
-        return tuple(
-            (name, Lifetime(network.producers[name], network.consumers[name], self.page_count[name]))
-            for name in network.producers
-            if name in self.resident
-        )
+        return tuple((name, self.lifetime(name)) for name in self.network.producers if name in self.resident)
 
     def pinned_pages(self) -> int:
         bits = sum(self.weight_bits[i] for i in self.pinned)
         return -(-max(0, bits - self.uram_bits) // PAGE_BITS)
 
-    def solve(self, *, feature_maps: bool = True, weights: bool = True) -> Planned:
-        if feature_maps:
-            self.resident = {n for n in self.spillable() if self.page_count[n] <= self.memory_pages}
-            self.spill()
-        if weights:
-            self.pin()
+    def solve(self, *, memory_plan: bool = True) -> Planned:
+        """The best answer over all numbers of segments; without a memory plan everything stays in DRAM."""
+        if not memory_plan:
+            self.method = len(self.works)
+            return self.finish()
+        found = self.finish_all_away()
+        for method in SCHEDULES:
+            if found.interval <= self.floor:
+                break
+            for planned in self.plans(method):
+                if planned.interval < found.interval:
+                    found = planned
+        return found
+
+    def finish_all_away(self) -> Planned:
+        """Everything in DRAM: always possible, with one layer a segment."""
+        self.method = len(self.works)
+        self.resident, self.pinned = set(), set()
         return self.finish()
 
-    def settle(self) -> tuple[tuple[Task, ...], Schedule, int, list[int]]:
-        """The schedule with the least interval, and among those the one with the least occupancy."""
-        tasks = self.tasks()
-        lives = tuple(life for _, life in self.lifetimes())
-        found = None
-        for segments in (*range(1, MAX_SEGMENTS + 1), len(tasks)):
-            if segments > len(tasks):
-                continue
-            schedule = periodic(tasks, segments)
-            peak, copies = occupancy(schedule, tasks, lives)
-            key = (schedule.interval, peak)
-            if found is None or key < found[0]:
-                found = (key, schedule, copies)
-            if schedule.interval == max(busy(tasks).values()) and peak + self.pinned_pages() <= self.memory_pages:
-                break
-        assert found is not None
-        return tasks, found[1], found[0][1], found[2]
-
-    def spill(self) -> None:
-        """Send tensors to DRAM until the schedule's occupancy fits."""
-        tasks, schedule, peak, _ = self.settle()
-        while peak > self.memory_pages and self.resident:
-            load = busy(tasks)
-            worst = max(load.values())
-            prices = []
-            for name in sorted(self.resident):
-                users = {*self.network.producers[name], *self.network.consumers[name]}
-                rest = self.resident - {name}
-                added: dict[int, int] = {}
-                for i in users:
-                    more = self.cycles(i, rest, i in self.pinned) - tasks[i].cycles
-                    added[self.chunk_of[i]] = added.get(self.chunk_of[i], 0) + more
-                longer = max(load[c] + more for c, more in added.items()) - worst
-                life = Lifetime(self.network.producers[name], self.network.consumers[name], self.page_count[name])
-                held = self.held(schedule, tasks, life)
-                prices.append(((max(0, longer) + sum(added.values()) / len(load) + 1) / held, name))
-            self.resident.discard(min(prices)[1])
+    def plans(self, method: int) -> Iterator[Planned]:
+        """Plans of one way to schedule. Each round solves the program for the moments of the last schedule, prices
+        and schedules its answer anew, and leaves less room where that does not fit."""
+        self.method = method
+        self.resident, self.pinned = set(self.sizes), set()
+        room = self.memory_pages + self.uram_bits / PAGE_BITS
+        lives = tuple((name, self.lifetime(name)) for name in self.sizes)
+        schedule, tasks = self.arrange(self.plain_tasks), self.plain_tasks
+        for _ in range(PLAN_ROUNDS):
+            moments = [
+                {lives[n][0]: copies for n, copies in row.items()}
+                for row in alive(schedule, tasks, tuple(life for _, life in lives))
+            ]
+            self.resident, self.pinned = choose(self.layer_times, self.sizes, self.weight_pages, moments, room)
             tasks, schedule, peak, _ = self.settle()
-
-    def held(self, schedule: Schedule, tasks: tuple[Task, ...], life: Lifetime) -> int:
-        """Page-cycles of a tensor in a period."""
-        first = min(schedule.starts[t] for t in life.writers)
-        last = max(schedule.starts[t] + tasks[t].cycles for t in life.readers)
-        return (last - first) * life.pages * len({tasks[t].chunk for t in life.readers})
-
-    def pin(self) -> None:
-        """Pin weights into the pages that are left, most cycles of the busiest chunk per page first."""
-        while True:
-            tasks, _, peak, _ = self.settle()
-            free = (self.memory_pages - peak) * PAGE_BITS + self.uram_bits
-            free -= sum(self.weight_bits[i] for i in self.pinned)
-            load = busy(tasks)
-            order = sorted(load, key=lambda c: -load[c])
-            gains = []
-            for i, bits in self.weight_bits.items():
-                if i in self.pinned or bits > free:
-                    continue
-                saved = tasks[i].cycles - self.cycles(i, self.resident, True)
-                if saved > 0:
-                    gains.append((order.index(self.chunk_of[i]), -saved / bits, i))
-            if not gains:
-                return
-            # A batch of the best candidates of the busiest chunk; the schedule is settled again before the next.
-            gains.sort()
-            chunk = gains[0][0]
-            for rank, _, i in gains:
-                if rank == chunk and self.weight_bits[i] <= free:
-                    self.pinned.add(i)
-                    free -= self.weight_bits[i]
-            if self.settle()[2] + self.pinned_pages() > self.memory_pages:
-                self.unpin()
+            excess = peak + self.pinned_pages() - self.memory_pages
+            if excess <= 0:
+                yield self.finish()
+            else:
+                room -= excess / 2
+            if room <= 0:
                 return
 
-    def unpin(self) -> None:
-        while self.pinned and self.settle()[2] + self.pinned_pages() > self.memory_pages:
-            self.pinned.discard(max(self.pinned, key=lambda i: self.weight_bits[i]))
+    def arrange(self, tasks: tuple[Task, ...]) -> Schedule:
+        return first_fit(tasks) if self.method == FIRST_FIT else periodic(tasks, min(self.method, len(tasks)))
+
+    def lifetime(self, name: str) -> Lifetime:
+        return Lifetime(self.network.producers[name], self.network.consumers[name], self.page_count[name])
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Pages of each tensor that may stay on chip, a copy for each chunk that reads it."""
+        found = {}
+        for name in sorted(self.spillable(), key=lambda n: self.network.producers[n][0]):
+            replicas = len({self.chunk_of[i] for i in self.network.consumers[name]})
+            if self.page_count[name] * replicas <= self.memory_pages:
+                found[name] = self.page_count[name] * replicas
+        return found
+
+    @cached_property
+    def plain_tasks(self) -> tuple[Task, ...]:
+        """Tasks with every operand on chip."""
+        everything = self.spillable() | set(self.network.inputs) | set(self.network.outputs)
+        return tuple(
+            Task(self.chunk_of[i], self.cycles(i, everything, True), self.after[i]) for i in range(len(self.works))
+        )
+
+    @cached_property
+    def floor(self) -> int:
+        """Busy time of the busiest chunk with every operand on chip."""
+        return max(busy(self.plain_tasks).values())
+
+    @cached_property
+    def weight_pages(self) -> tuple[float, ...]:
+        return tuple(self.weight_bits.get(i, 0) / PAGE_BITS for i in range(len(self.works)))
+
+    @cached_property
+    def layer_times(self) -> tuple[LayerTimes, ...]:
+        network, batch, rows = self.network, self.accelerator.batch, []
+        for i, layer in enumerate(network.layers):
+            if self.chunk_of[i] < 0:
+                rows.append(LayerTimes(-1, self.plain_tasks[i].cycles, (), 0.0))
+                continue
+            rate = self.accelerator.chunks[self.chunk_of[i]].dram_bits
+            names = dict.fromkeys((*layer.inputs, layer.output))
+            operands = tuple((n, network.tensor[n].total_bits * batch / rate * BURST_SHARE) for n in names)
+            weight = self.weight_bits.get(i, 0) / rate * BURST_SHARE
+            rows.append(LayerTimes(self.chunk_of[i], self.plain_tasks[i].cycles, operands, weight))
+        return tuple(rows)
+
+    def settle(self) -> tuple[tuple[Task, ...], Schedule, int, list[int]]:
+        """(tasks, schedule, peak pages without pinned weights, copies) of the plan so far."""
+        tasks = self.tasks()
+        schedule = self.arrange(tasks)
+        peak, copies = occupancy(schedule, tasks, tuple(life for _, life in self.lifetimes()))
+        return tasks, schedule, peak, copies
 
     def finish(self) -> Planned:
         tasks, schedule, peak, copies = self.settle()

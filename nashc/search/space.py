@@ -23,11 +23,7 @@ from nashc.hw.resources import (
     ACTIVATION_BITS,
     DRAIN_BITS,
     MAC_LANES,
-    buffer_bram18,
     chunk_buffers,
-    chunk_overhead,
-    lane_luts,
-    packable,
     usable,
 )
 
@@ -40,8 +36,10 @@ MEMORY_EIGHTHS = tuple(range(9))
 SHARE_SIXTEENTHS = 16
 """DRAM shares are whole sixteenths of the bandwidth and sum to the whole."""
 BATCHES = (1, 2, 4, 8, 16)
-VECTOR_UNROLLS = tuple(Unroll(g=16, ox=x) for x in (1, 2, 4))
-DUAL_PRICES = (0.0, 48.0, 58.0, 140.0, 228.0)
+VECTOR_UNROLLS = tuple(Unroll(g=g, ox=x) for g in (4, 8, 16) for x in (1, 2, 4))
+POST_LANES = (16, 32, 64)
+"""Requantising lanes of a chunk; an array with fewer accumulators has one for each."""
+DUAL_PRICES = (0.0, 49.0, 60.0, 140.0, 228.0)
 """LUTs a DSP is worth: at each price, cheapest lanes give a valid lower bound of the LUTs of all mac chunks together."""
 
 
@@ -123,13 +121,14 @@ def lane_kinds(unit: Unit, bits: int) -> tuple[str, ...]:
 class SlotOptions:
     """All choices of a slot but its buffer level, as vectors: one unrolling and lane kind an entry.
 
-    `factors` holds the unrolling as columns g k c oy ox fy fx; `prices[p]` the LUTs when a DSP costs DUAL_PRICES[p];
+    `factors` holds the unrolling as columns g k c oy ox fy fx, `post` the requantising lanes; `prices[p]` the LUTs when a DSP costs DUAL_PRICES[p];
     `bram18[b]` the buffers at level b.
     """
 
     slot: Slot
     machine: Machine
     factors: Ints
+    post: Ints
     kind: Ints
     prices: np.ndarray
     bram18: Ints
@@ -137,14 +136,22 @@ class SlotOptions:
     def __len__(self) -> int:
         return len(self.kind)
 
+    def only(self, i: int) -> SlotOptions:
+        """The slot with option i alone."""
+        one = slice(i, i + 1)
+        return SlotOptions(
+            self.slot, self.machine, self.factors[one], self.post[one], self.kind[one], self.prices[:, one],
+            self.bram18[:, one],
+        )  # fmt: skip
+
     def unroll(self, i: int) -> Unroll:
         return Unroll(*(int(v) for v in self.factors[i]))
 
     def chunk(self, i: int, level: int, dram_bits: int) -> Chunk:
-        slot, unroll = self.slot, self.unroll(i)
-        buffers = chunk_buffers(self.machine, unroll, slot.weight_bits, BUFFER_LEVELS[level])
+        slot, unroll, post = self.slot, self.unroll(i), int(self.post[i])
+        buffers = chunk_buffers(post, unroll, slot.weight_bits, BUFFER_LEVELS[level])
         lanes = slot.lanes[int(self.kind[i])]
-        return Chunk(slot.unit, slot.role, lanes, unroll, slot.weight_bits, buffers, dram_bits)
+        return Chunk(slot.unit, slot.role, lanes, unroll, slot.weight_bits, post, buffers, dram_bits)
 
 
 def useful(factors: tuple[int, ...], bounds: set[int]) -> list[int]:
@@ -184,12 +191,21 @@ def _priced(
     slot: Slot, table: Ints, board: Board, machine: Machine, lut: int, dsp: int, bram18: int
 ) -> SlotOptions:
     lanes = table.prod(axis=1)
+    cheapest = min(board.lanes[k].lut_tree for k in ("dsp", "dsp_packed", *(x for x in slot.lanes if x != MAC_LANES)))
+    table = table[lanes * cheapest <= lut]
+    accumulators = table[:, 0] * table[:, 1] * table[:, 3] * table[:, 4]
+    variants = [np.minimum(most, accumulators) for most in POST_LANES]
+    distinct = [np.ones(len(table), dtype=bool)] + [a < b for a, b in zip(variants, variants[1:], strict=False)]
+    post = np.concatenate([v[d] for v, d in zip(variants, distinct, strict=True)])
+    table = np.concatenate([table[d] for d in distinct])
+    lanes = table.prod(axis=1)
     reduction = table[:, 2] * table[:, 5] * table[:, 6]
     outputs = table[:, 0] * table[:, 1] * table[:, 3] * table[:, 4]
-    base, each = (chunk_overhead(board, machine, Unroll(k=n))[0] for n in (1, 2))
-    post = np.minimum(machine.post_lanes, outputs)
-    overhead = base + (each - base) * (post - 1) + np.where(outputs > post, DRAIN_BITS * outputs, 0)
-    pairs = (table[:, 1] % 2 == 0) | (table[:, 3] % 2 == 0) | (table[:, 4] % 2 == 0)
+    template = board.template
+    overhead = template.lut_chunk_base + template.lut_per_output_lane * post
+    overhead = overhead + np.where(outputs > post, DRAIN_BITS * outputs, 0)
+    pairs = table[:, 1] % 2 == 0
+    fixed = np.zeros(len(table)) if slot.unit is Unit.VECTOR else post * template.dsp_per_output_lane
     ports = (
         table[:, 0] * table[:, 2] * table[:, 3] * table[:, 4] * table[:, 5] * table[:, 6] * ACTIVATION_BITS,
         np.maximum(1, table[:, 0] * table[:, 1] * table[:, 2] * table[:, 5] * table[:, 6] * slot.weight_bits),
@@ -213,18 +229,20 @@ def _priced(
             for price in DUAL_PRICES:
                 alone = np.minimum(fabric, plain + price)
                 paired = np.minimum(alone, packed + price / 2)
-                rows.append(overhead + in_pairs * paired + (lanes - in_pairs) * alone)
+                rows.append(overhead + price * fixed + in_pairs * paired + (lanes - in_pairs) * alone)
             prices.append(np.stack(rows))
         else:
             cost = overhead + lanes * _each(board, kind, reduction)
-            prices.append(np.tile(cost, (len(DUAL_PRICES), 1)))
+            used = fixed + np.ceil(lanes * board.lanes[kind].dsp_per_lane)
+            prices.append(np.stack([cost + price * used for price in DUAL_PRICES]))
         kinds.append(np.full(len(table), number))
     repeated = np.tile(table, (len(slot.lanes), 1))
+    posts = np.tile(post, len(slot.lanes))
     price, kind_of = np.concatenate(prices, axis=1), np.concatenate(kinds)
     memory = np.tile(memory, (1, len(slot.lanes)))
     limits = np.array([lut + p * dsp for p in DUAL_PRICES])[:, None]
     keep = np.flatnonzero((price <= limits).all(axis=0) & (memory[0] <= bram18))
-    return SlotOptions(slot, machine, repeated[keep], kind_of[keep], price[:, keep], memory[:, keep])
+    return SlotOptions(slot, machine, repeated[keep], posts[keep], kind_of[keep], price[:, keep], memory[:, keep])
 
 
 def _each(board: Board, kind: str, reduction: Ints) -> np.ndarray:
@@ -246,6 +264,3 @@ def explain(network: Network, board: Board, options: Options) -> str:
     lines.append(f"  channel factors {CHANNEL_FACTORS}, pixel factors {PIXEL_FACTORS}, filter factors 1 or all taps")
     lines.append(f"  DRAM shares in {SHARE_SIXTEENTHS}ths, batch {options.batch or BATCHES}")
     return "\n".join(lines)
-
-
-__all__ = ["Slot", "SlotOptions", "buffer_bram18", "explain", "lane_luts", "packable", "partitions", "slot_options"]

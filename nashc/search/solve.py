@@ -1,0 +1,344 @@
+"""Coarse-to-fine search: the best accelerator, memory plan and mappings of a network on a board, with a certificate.
+
+A node of the search is a partition, a batch and a memory size. Its bound is the least busy time that any choice of
+unrollings reaches (coarse stage, refined until the options that attain it are exact), or the DRAM time of traffic that
+no plan of its memory avoids. Its estimate says what a plan is likely to reach. Nodes are planned (fine stage) in the
+order of their estimates; those whose bound is no better than the best plan are dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from nashc.board import Board
+from nashc.core.design import Accelerator, Certificate, Chunk, Design, Resources
+from nashc.core.network import Network, Unit
+from nashc.core.options import Options
+from nashc.errors import NashcError
+from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, Machine, pages
+from nashc.hw.resources import chunk_resources, machine_of, memory_resources, usable
+from nashc.search.coarse import BoundedSlot, bounded_slot, busy_bound, least_interval, slot_costs, use_leftover
+from nashc.search.finish import design_of, objective_of
+from nashc.search.plan import NoMapping, Planned, Planner
+from nashc.search.space import (
+    BATCHES,
+    BUFFER_LEVELS,
+    DUAL_PRICES,
+    MEMORY_EIGHTHS,
+    SHARE_SIXTEENTHS,
+    Slot,
+    partitions,
+    slot_options,
+    work_of,
+)
+
+Progress = Callable[[str, float], None]
+MAX_PLANNED = 6
+SHARE_MOVES = 4
+LIVE_TENSORS = 3
+URAM_BITS = 4096 * 64
+
+
+@dataclass
+class Node:
+    """One (partition, batch, memory size), with its bound and estimate in units of the objective."""
+
+    key: tuple[int, int, int]
+    slots: list[BoundedSlot]
+    batch: int
+    memory_pages: int
+    bound: float = 0.0
+    estimate: float = 0.0
+    choice: list[int] = field(default_factory=list)
+    shares: tuple[int, ...] = ()
+
+
+def solve(network: Network, board: Board, options: Options, progress: Progress | None = None) -> Design:
+    """The best design found, with its certificate; raises NashcError when nothing fits."""
+    return Search(network, board, options, progress).run()
+
+
+@dataclass
+class Search:
+    """State of one search; `run` is its outline."""
+
+    network: Network
+    board: Board
+    options: Options
+    progress: Progress | None = None
+    parts: list[tuple[Slot, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.options.clock_mhz is not None:
+            self.board = replace(self.board, clock_mhz=self.options.clock_mhz)
+        self.machine: Machine = machine_of(self.board)
+        self.dram_bits = int(self.board.dram_bytes_per_cycle * 8)
+        self.limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
+        self.uram_bits = self.limit.uram * URAM_BITS
+        self.started = time.monotonic()
+        self.space = 0
+        self.refined = 0
+
+    def run(self) -> Design:
+        if not any(layer.unit is not Unit.HOST for layer in self.network.layers):
+            raise NashcError("no node of the model runs on the accelerator", hint="see 'nashc inspect MODEL'")
+        waiting = sorted(self.nodes(), key=lambda n: (n.estimate, n.key))
+        best: Planned | None = None
+        best_value, closed, planned, stopped = float("inf"), float("inf"), 0, "plans"
+        while waiting:
+            node = waiting.pop(0)
+            if node.bound >= best_value:
+                continue
+            if best is not None and (self.out_of_time() or planned >= MAX_PLANNED):
+                waiting.append(node)
+                stopped = "limit" if planned >= MAX_PLANNED else "budget"
+                break
+            self.tighten(node)
+            if node.bound >= best_value:
+                continue
+            closed = min(closed, node.bound)
+            planned += 1
+            self.report(f"planning accelerator {planned}", planned / MAX_PLANNED)
+            found = self.plan(node)
+            if found is not None and (value := self.value(found)) < best_value:
+                best, best_value = found, value
+        if best is None:
+            raise NashcError(
+                f"no accelerator for '{self.network.name}' fits on {self.board.name}",
+                hint="try a larger board, smaller --batch, or relax --max-* limits",
+            )
+        bound = min([closed, best_value, *(n.bound for n in waiting)])
+        certificate = Certificate(
+            objective=self.options.objective,
+            value=best_value,
+            bound=bound,
+            optimal=best_value <= bound,
+            space=self.space,
+            refined=self.refined,
+            stopped="proven" if best_value <= bound else stopped,
+        )
+        return design_of(self.network, self.board, self.machine, best, certificate, self.resources(best.accelerator))
+
+    def value(self, planned: Planned) -> float:
+        if self.options.max_latency_ms is not None:
+            milliseconds = planned.latency / self.board.clock_mhz / 1e3
+            if milliseconds > self.options.max_latency_ms:
+                return float("inf")
+        return objective_of(self.options.objective, self.network, self.board, self.machine, planned)
+
+    def report(self, stage: str, share: float) -> None:
+        if self.progress is not None:
+            self.progress(stage, share)
+
+    def out_of_time(self) -> bool:
+        budget = self.options.budget_seconds
+        return budget is not None and time.monotonic() - self.started > budget
+
+    def nodes(self) -> list[Node]:
+        """All nodes with their coarse bounds."""
+        total_pages = self.limit.bram18 // 2 // PAGE_BANKS
+        batches = BATCHES if self.options.batch is None else (self.options.batch,)
+        found: list[Node] = []
+        for p, partition in enumerate(self.parts or partitions(self.network)):
+            tables = [slot_options(s, self.network, self.board, self.machine, self.options) for s in partition]
+            if not all(len(t) for t in tables):
+                continue
+            unrollings = 1
+            for t in tables:
+                unrollings *= len(t) * len(BUFFER_LEVELS)
+            for b, batch in enumerate(batches):
+                slots = [bounded_slot(t, self.network, batch, self.machine, self.dram_bits) for t in tables]
+                for m in MEMORY_EIGHTHS if self.options.memory_plan else (0,):
+                    self.space += unrollings
+                    node = Node((p, b, m), slots, batch, total_pages * m // MEMORY_EIGHTHS[-1])
+                    if self.rebound(node):
+                        self.guess(node)
+                        found.append(node)
+        return found
+
+    def rebound(self, node: Node) -> bool:
+        """Recompute a node's bound from its slots' present bounds; False if nothing fits the board."""
+        found = least_interval(node.slots, *self.costs(node))
+        if found is None:
+            return False
+        interval, node.choice = found
+        node.bound = self.objective_bound(node, max(interval, self.unavoidable(node)))
+        return True
+
+    def objective_bound(self, node: Node, interval: int) -> float:
+        """A bound of the objective from the bound of the interval."""
+        if self.options.objective == "fps":
+            return interval / node.batch
+        return 0.0
+
+    def costs(self, node: Node) -> tuple[list[np.ndarray], np.ndarray]:
+        memory = memory_resources(self.board, node.memory_pages, len(node.slots))
+        luts = [self.limit.lut - memory.lut + price * self.limit.dsp for price in DUAL_PRICES]
+        limits = np.array([*luts, self.limit.bram18 - memory.bram18], dtype=np.float64)
+        return [slot_costs(s.options, 0) for s in node.slots], limits
+
+    def unavoidable(self, node: Node) -> int:
+        """DRAM cycles of a period that no memory plan avoids: both ends of the network, tensors larger than the
+        memory, and the weights that cannot be pinned."""
+        network, bits = self.network, 0
+        for tensor in network.tensors:
+            size = tensor.total_bits * node.batch
+            ends = tensor.name in network.inputs or tensor.name in network.outputs
+            if ends or pages(size) > node.memory_pages:
+                written = tensor.name in network.producers
+                bits += size * written + size * (tensor.name in network.consumers) * (not self.skips(tensor.name))
+        weights = sum(
+            layer.nest.weights * layer.weights.bits * layer.weights.terms
+            for layer in network.layers
+            if layer.weights is not None
+        )
+        bits += max(0, weights - node.memory_pages * PAGE_BITS - self.uram_bits)
+        return -(-bits // self.dram_bits)
+
+    def skips(self, name: str) -> bool:
+        """Whether a layer may read less than the whole tensor (a stride larger than its filter)."""
+        readers = self.network.consumers.get(name, ())
+        return all(
+            self.network.layers[i].nest.stride[0] > self.network.layers[i].nest.fy
+            or self.network.layers[i].nest.stride[1] > self.network.layers[i].nest.fx
+            or self.network.layers[i].inputs[0] != name
+            for i in readers
+        )
+
+    def tighten(self, node: Node) -> None:
+        """Make the options that attain the node's bound exact, until they stay the same."""
+        while True:
+            open_slots = [(s, i) for s, i in zip(node.slots, node.choice, strict=True) if not s.exact[i]]
+            if not open_slots:
+                return
+            for slot, i in open_slots:
+                slot.refine(i)
+                self.refined += 1
+            self.rebound(node)
+
+    def guess(self, node: Node) -> None:
+        """Estimate the objective and the DRAM shares: a feature map stays on chip if LIVE_TENSORS of its size fit;
+        each layer takes the longer of its busy bound and its DRAM time."""
+        network = self.network
+        capacity = node.memory_pages / LIVE_TENSORS
+        away = {t.name for t in network.tensors if pages(t.total_bits * node.batch) > capacity}
+        away |= {*network.inputs, *network.outputs}
+        compute, bits = [], []
+        for slot, i in zip(node.slots, node.choice, strict=True):
+            only = slot.options.only(i)
+            rows = [network.layers[m] for m in slot.options.slot.layers]
+            works = [work_of(network, layer, node.batch) for layer in rows]
+            compute.append([int(busy_bound(only, w, self.machine, self.dram_bits)[0]) for w in works])
+            bits.append([
+                w.nest.weights * w.weight_bits * w.terms
+                + sum(network.tensor[n].total_bits for n in (*layer.inputs, layer.output) if n in away) * node.batch
+                for w, layer in zip(works, rows, strict=True)
+            ])  # fmt: skip
+        times = [
+            [
+                sum(max(c, b * SHARE_SIXTEENTHS // (s * self.dram_bits)) for c, b in zip(cs, bs, strict=True))
+                for s in range(1, SHARE_SIXTEENTHS + 1)
+            ]
+            for cs, bs in zip(compute, bits, strict=True)
+        ]
+        interval, node.shares = share_out(times)
+        node.estimate = interval / node.batch
+
+    def plan(self, node: Node) -> Planned | None:
+        """The fine stage on a node's best accelerator: buffers, DRAM shares, memory plan, schedule."""
+        made = self.fitting(node)
+        if made is None:
+            return None
+        chunks, node_pages = made
+        shares = node.shares
+        found = self.planned(chunks, shares, node.batch, node_pages)
+        for _ in range(SHARE_MOVES if found else 0):
+            assert found is not None
+            moved = self.better_shares(found, shares)
+            if moved == shares:
+                break
+            other = self.planned(chunks, moved, node.batch, node_pages)
+            if other is None or self.value(other) >= self.value(found):
+                break
+            found, shares = other, moved
+        return found
+
+    def fitting(self, node: Node) -> tuple[tuple[Chunk, ...], int] | None:
+        """The node's chunks with the largest buffers that fit; the coarse limits are optimistic about DSPs, so the
+        options are chosen again under tighter ones until the exact count fits."""
+        costs, limits = self.costs(node)
+        choice = use_leftover(node.slots, costs, limits, node.choice)
+        for _ in range(8):
+            for level in reversed(range(len(BUFFER_LEVELS))):
+                chunks = tuple(
+                    s.options.chunk(i, level, self.dram_bits) for s, i in zip(node.slots, choice, strict=True)
+                )
+                used = self.total(chunks, node.memory_pages)
+                if used.fits(self.limit):
+                    return chunks, node.memory_pages
+            excess = max(used.lut - self.limit.lut, 0) + max(used.ff - self.limit.ff, 0) // 2
+            excess += 200 * max(used.dsp - self.limit.dsp, 0)
+            limits = limits.copy()
+            limits[: len(DUAL_PRICES)] -= max(excess, 200)
+            found = least_interval(node.slots, costs, limits)
+            if found is None:
+                return None
+            choice = use_leftover(node.slots, costs, limits, found[1])
+        return None
+
+    def total(self, chunks: tuple[Chunk, ...], memory_pages: int) -> Resources:
+        used = memory_resources(self.board, memory_pages, len(chunks))
+        for part in chunk_resources(self.board, chunks, self.limit.dsp):
+            used = used + part
+        return used
+
+    def resources(self, accelerator: Accelerator) -> tuple[Resources, ...]:
+        return chunk_resources(self.board, accelerator.chunks, self.limit.dsp)
+
+    def better_shares(self, found: Planned, shares: tuple[int, ...]) -> tuple[int, ...]:
+        """Move a sixteenth from the least loaded chunk that has more than one to the most loaded."""
+        load = [0] * len(shares)
+        for task in found.tasks:
+            if task.chunk >= 0:
+                load[task.chunk] += task.cycles
+        to = max(range(len(load)), key=lambda c: load[c])
+        givers = [c for c in range(len(load)) if c != to and shares[c] > 1]
+        if not givers:
+            return shares
+        giver = min(givers, key=lambda c: load[c])
+        moved = list(shares)
+        moved[giver] -= 1
+        moved[to] += 1
+        return tuple(moved)
+
+    def planned(
+        self, chunks: tuple[Chunk, ...], shares: tuple[int, ...], batch: int, memory_pages: int
+    ) -> Planned | None:
+        sized = tuple(
+            replace(c, dram_bits=max(1, self.dram_bits * s // SHARE_SIXTEENTHS))
+            for c, s in zip(chunks, shares, strict=True)
+        )
+        planner = Planner(
+            self.network, self.board, self.machine, Accelerator(sized, batch), memory_pages, self.uram_bits
+        )
+        try:
+            return planner.solve(memory_plan=self.options.memory_plan)
+        except NoMapping:
+            return None
+
+
+def share_out(times: list[list[int]]) -> tuple[int, tuple[int, ...]]:
+    """The least interval, and shares, when chunk i needs times[i][s-1] cycles with s of the SHARE_SIXTEENTHS shares."""
+    for interval in sorted({t for row in times for t in row}):
+        need = [next((s for s, t in enumerate(row, 1) if t <= interval), None) for row in times]
+        shares = [s for s in need if s is not None]
+        if len(shares) == len(times) and sum(shares) <= SHARE_SIXTEENTHS:
+            spare = SHARE_SIXTEENTHS - sum(shares)
+            shares[max(range(len(shares)), key=lambda i: times[i][shares[i] - 1])] += spare
+            return interval, tuple(shares)
+    equal = max(1, SHARE_SIXTEENTHS // len(times))
+    return max(row[equal - 1] for row in times), (equal,) * len(times)
