@@ -35,7 +35,8 @@ class Compiled:
     """The outcome of a compile.
 
     `removed` are the source nodes that became no layer; `alternatives` other designs of the same request by name:
-    "batch 1" where the design has a larger batch, and every baseline asked for. `model` is the simplified model behind
+    "batch 1" where the design has a larger batch, and every baseline asked for; `missing` those that do not exist, with
+    the reason. `model` is the simplified model behind
     the network; a design read from a file has none.
     """
 
@@ -44,20 +45,23 @@ class Compiled:
     options: Options
     removed: tuple[Skip, ...] = ()
     alternatives: tuple[tuple[str, Design], ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
     model: ir.Model | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The headline numbers, computed from the design when it is written; `load` ignores them."""
+    """The headline numbers, computed from the design when it is written; `load` ignores them. `gap` is null where no
+    bound is proven."""
 
     fps: float
     latency_ms: float
     gops: float
     batch: int
     interval_cycles: int
+    energy_pj_per_image: float
     optimal: bool
-    gap: float
+    gap: float | None
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +74,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: Options
     design: Design
     alternatives: tuple[tuple[str, Design], ...]
+    missing: tuple[tuple[str, str], ...]
     removed: tuple[Skip, ...]
     board: Board
 
@@ -92,6 +97,7 @@ def dump(compiled: Compiled) -> bytes:
         compiled.options,
         compiled.design,
         compiled.alternatives,
+        compiled.missing,
         compiled.removed,
         compiled.board,
     )
@@ -121,7 +127,14 @@ def load(source: bytes | str | Path) -> Compiled:
         raise NashcError(f"not a design of version {VERSION}: {error}", where=name, hint=WRITE_AGAIN) from None
     except msgspec.DecodeError as error:
         raise NashcError(f"broken JSON: {error}", where=name, hint=WRITE_AGAIN) from None
-    compiled = Compiled(document.design, document.board, document.options, document.removed, document.alternatives)
+    compiled = Compiled(
+        document.design,
+        document.board,
+        document.options,
+        document.removed,
+        document.alternatives,
+        document.missing,
+    )
     for problem in _problems(compiled):
         raise NashcError(f"inconsistent: {problem}", where=name, hint=WRITE_AGAIN)
     return compiled
@@ -141,8 +154,9 @@ def summarise(design: Design) -> Summary:
         design.gops,
         design.accelerator.batch,
         design.interval_cycles,
+        design.energy_pj / design.accelerator.batch,
         certificate.optimal,
-        certificate.gap,
+        certificate.gap if certificate.bound > 0 else None,
     )
 
 

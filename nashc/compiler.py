@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -25,8 +26,8 @@ from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.importer import NO_SHAPES, import_model
 from nashc.passes import sources
-from nashc.search.baselines import baseline
 from nashc.search.solve import solve
+from nashc.search.space import explain
 
 Progress = Callable[[str, float], None]
 EMBED_BYTES = 2**30
@@ -47,7 +48,7 @@ def compile_model(
 ) -> Compiled:
     """The best design found for an ONNX file on a board, by name or board file.
 
-    A design with a larger batch comes with its "batch 1" variant. `strict` refuses a model with nodes for the host.
+    A design with a larger batch comes with its "batch 1" variant; an alternative that does not fit says why. `strict` refuses a model with nodes for the host.
     options.budget_seconds holds for each search. Raises NashcError on bad input and when nothing fits.
     """
     board = target_board(target, options)
@@ -56,11 +57,34 @@ def compile_model(
     if strict:
         refuse_host(network)
     design = solve(network, board, options, _stage("design", progress))
-    others: list[tuple[str, Design]] = []
+    wanted: dict[str, Callable[[], Design]] = {}
     if design.accelerator.batch > 1:
-        others.append(("batch 1", solve(network, board, replace(options, batch=1), _stage("batch 1", progress))))
-    others += [(name, baseline(name, network, board, options)) for name in dict.fromkeys(baselines)]
-    return Compiled(design, board, options, imported.removed, tuple(others), imported.model)
+        wanted["batch 1"] = lambda: solve(network, board, replace(options, batch=1), _stage("batch 1", progress))
+    if baselines:
+        from nashc.search.baselines import baseline  # noqa: PLC0415
+    for name in baselines:
+        wanted[name] = partial(baseline, name, network, board, options)
+    found: dict[str, Design] = {}
+    missing: dict[str, str] = {}
+    for name, search in wanted.items():
+        try:
+            found[name] = search()
+        except NashcError as error:
+            missing[name] = str(error)
+    return Compiled(
+        design, board, options, imported.removed, tuple(found.items()), tuple(missing.items()), imported.model
+    )
+
+
+def explain_space(
+    path: str | Path,
+    target: str,
+    shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES,
+    options: Options = Options(),  # noqa: B008
+) -> str:
+    """The accelerator space that a compile would search, in words and numbers."""
+    board = target_board(target, options)
+    return explain(import_model(path, shapes).network, board, options)
 
 
 def target_board(target: str, options: Options) -> Board:

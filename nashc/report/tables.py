@@ -16,7 +16,7 @@ from nashc.core.loops import LoopNest
 from nashc.core.network import Layer, Unit
 from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.resources import usable
-from nashc.report.text import cell, kib, name_cell, percent, safe, table
+from nashc.report.text import cell, figure, kib, name_cell, percent, safe, table
 
 STOPPED = {
     "budget": "the time budget ran out",
@@ -30,7 +30,7 @@ def design_report(compiled: Compiled, *, verbose: bool = False) -> Group:
     """Everything about a design, headline first."""
     parts: list[RenderableType] = [summary(compiled)]
     parts += [host_panel(compiled)] if host_layers(compiled.design) else []
-    parts += [comparison(compiled)] if compiled.alternatives else []
+    parts += [comparison(compiled)] if compiled.alternatives or compiled.missing else []
     parts += [accelerator(compiled), resources(compiled), memory_plan(compiled.design), *spilled(compiled.design)]
     parts += [layers(compiled.design), Text(LEGEND, style="dim")]
     parts += [removed(compiled)] if verbose and compiled.removed else []
@@ -45,13 +45,16 @@ def summary(compiled: Compiled) -> Group:
     bus = board.dram_bytes_per_cycle * 8 * design.interval_cycles
     energy = design.energy_pj / batch
     rows = [
-        ("throughput", f"{design.fps:,.1f} FPS, {design.gops:,.1f} GOPS"),
-        ("latency", f"{design.latency_ms:,.3f} ms for one batch alone ({design.latency_cycles:,} cycles)"),
+        ("throughput", f"{figure(design.fps)} FPS, {figure(design.gops)} GOPS"),
+        ("latency", f"{figure(design.latency_ms)} ms for one batch alone ({design.latency_cycles:,} cycles)"),
         (
             "batch",
             f"{batch} image{'s' * (batch > 1)} every {design.interval_cycles:,} cycles at {design.clock_mhz:g} MHz",
         ),
-        ("energy", f"{energy / 1e9:,.3f} mJ an image, {energy * design.fps / 1e12:,.2f} W on average while it runs"),
+        (
+            "energy",
+            f"{figure(energy / 1e9)} mJ an image, {figure(energy * design.fps / 1e12)} W on average while it runs",
+        ),
         ("DRAM", f"{kib(moved / batch)} KiB an image, {percent(moved, bus)} of the bandwidth"),
         (
             "network",
@@ -118,7 +121,7 @@ def host_panel(compiled: Compiled) -> Panel:
     return Panel(Group(Text(text, style="bold"), rows), title="WARNING: HOST NODES", border_style="bold red")
 
 
-def comparison(compiled: Compiled) -> Table:
+def comparison(compiled: Compiled) -> Group:
     """This design beside its batch-1 variant and the baselines; a gain is how much better this design is."""
     rows = table(
         "Comparison (gain: this design against the row)",
@@ -129,16 +132,17 @@ def comparison(compiled: Compiled) -> Table:
         rows.add_row(
             cell(name),
             str(design.accelerator.batch),
-            f"{design.fps:,.1f}",
+            figure(design.fps),
             _ratio(own.fps, design.fps),
-            f"{design.latency_ms:,.3f}",
-            f"{_energy(design) / 1e9:,.3f}",
+            figure(design.latency_ms),
+            figure(_energy(design) / 1e9),
             _ratio(_energy(design), _energy(own)),
             f"{design.resources.lut:,}",
             f"{design.resources.dsp:,}",
             f"{design.resources.bram18 / 2:,g}",
         )
-    return rows
+    notes = [cell(f"{name}: {why}") for name, why in compiled.missing]
+    return Group(rows, *notes)
 
 
 def _energy(design: Design) -> float:

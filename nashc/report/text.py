@@ -74,3 +74,8 @@ def kib(bits: float) -> str:
 
 def percent(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole > 0 else "-"
+
+
+def figure(value: float) -> str:
+    """A number to four digits, whole thousands grouped."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,0 +1,49 @@
+"""A compile from the user's side: search with a progress bar, result files, what is shown at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Group
+from rich.text import Text
+
+from nashc.artifact import Compiled
+from nashc.compiler import compile_model, write
+from nashc.core.options import Options
+from nashc.report.progress import progress_bar
+from nashc.report.tables import design_report, host_layers
+from nashc.report.text import render, safe
+
+
+def compile_to(
+    out: str | None,
+    model: str,
+    target: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    options: Options,
+    baselines: Sequence[str] = (),
+    *,
+    strict: bool = False,
+) -> Compiled:
+    """Compile and, if `out` is given, write design.json, model.onnx and report.txt into it."""
+    with progress_bar() as progress:
+        compiled = compile_model(model, target, shapes, options, baselines, strict=strict, progress=progress)
+    if out is not None:
+        write(compiled, out, {"report.txt": render(design_report(compiled))})
+    return compiled
+
+
+def human_form(compiled: Compiled, out: str | None, *, verbose: bool = False) -> Group:
+    """The report and where the files are."""
+    parts = [design_report(compiled, verbose=verbose)]
+    if out is not None:
+        names = ", ".join(str(Path(out) / name) for name in ("design.json", "model.onnx", "report.txt"))
+        parts.append(Group(Text(f"wrote {safe(names)}")))
+    return Group(*parts)
+
+
+def host_warning(compiled: Compiled) -> str:
+    """One line that names the layers on the host; empty if there are none."""
+    names = ", ".join(f"'{layer.name}'" for layer, _ in host_layers(compiled.design))
+    return safe(f"warning: on the host CPU, not on the accelerator: {names}") + "\n" if names else ""
