@@ -1,4 +1,4 @@
-"""The memory plan as a small mixed-integer program, solved by HiGHS.
+"""The memory plan as a small mixed-integer program, solved by HiGHS through SciPy.
 
 Binary r[t]: tensor t is on chip; w[l]: the weights of layer l are pinned. A layer takes at least its cycles with all
 operands on chip and at least the DRAM time of those that are not; a chunk's layers add up to at most the interval.
@@ -8,10 +8,15 @@ plan that comes out is priced again with exact mappings, a new schedule and its 
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import highspy
 import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
 
 RELATIVE_GAP = 2e-3
 NODE_LIMIT = 2000
@@ -83,7 +88,7 @@ class _Model:
     def variable(self, cost: float, *, low: float = 0.0, binary: bool = False) -> int:
         self.cost.append(cost)
         self.low.append(low)
-        self.high.append(1.0 if binary else highspy.kHighsInf)
+        self.high.append(1.0 if binary else np.inf)
         if binary:
             self.integer.append(len(self.cost) - 1)
         return len(self.cost) - 1
@@ -93,22 +98,33 @@ class _Model:
             self.rows.append((terms, bound))
 
     def solve(self) -> np.ndarray:
-        solver = highspy.Highs()
-        solver.setOptionValue("output_flag", False)
-        solver.setOptionValue("log_to_console", False)
-        solver.setOptionValue("threads", 1)
-        solver.setOptionValue("random_seed", 1)
-        solver.setOptionValue("mip_rel_gap", RELATIVE_GAP)
-        solver.setOptionValue("mip_max_nodes", NODE_LIMIT)
-        count = len(self.cost)
-        solver.addVars(count, np.array(self.low), np.array(self.high))
-        solver.changeColsCost(count, np.arange(count, dtype=np.int32), np.array(self.cost))
-        kinds = np.array([highspy.HighsVarType.kInteger.value] * len(self.integer), dtype=np.uint8)
-        if self.integer:
-            solver.changeColsIntegrality(len(self.integer), np.array(self.integer, dtype=np.int32), kinds)
-        for terms, bound in self.rows:
-            columns = np.array([c for c, _ in terms], dtype=np.int32)
-            factors = np.array([f for _, f in terms], dtype=np.float64)
-            solver.addRow(bound, highspy.kHighsInf, len(terms), columns, factors)
-        solver.run()
-        return np.array(solver.getSolution().col_value)
+        rows = [(r, c, f) for r, (terms, _) in enumerate(self.rows) for c, f in terms]
+        row, column, factor = (np.array(part) for part in zip(*rows, strict=True))
+        matrix = csr_array((factor, (row, column)), shape=(len(self.rows), len(self.cost)))
+        kinds = np.zeros(len(self.cost))
+        kinds[self.integer] = 1
+        with _quiet():
+            result = milp(
+                np.array(self.cost),
+                integrality=kinds,
+                bounds=Bounds(np.array(self.low), np.array(self.high)),
+                constraints=LinearConstraint(matrix, np.array([bound for _, bound in self.rows]), np.inf),
+                options={"mip_rel_gap": RELATIVE_GAP, "node_limit": NODE_LIMIT},
+            )
+        # Everything in DRAM satisfies every row, so the only other outcome is a node limit without a first answer.
+        return np.zeros(len(self.cost)) if result.x is None else np.asarray(result.x)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the solver off the standard output: HiGHS prints a debugging line there whatever its options say, and
+    `--json` promises that nothing else is on it."""
+    sys.stdout.flush()
+    saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(nowhere)
