@@ -35,6 +35,8 @@ class Builder:
         """The tensor that holds `value`, made on first use."""
         if value not in self._stored:
             name = self._unique_tensor(value.name or "value")
+            if min(size or self.layout.size(value)) < 1:
+                raise NashcError(f"'{name}' is empty: its shape is {static_shape(value)}", hint="check --shape")
             self.tensors[name] = Tensor(name, *(size or self.layout.size(value)), bits or stored_bits(value))
             self._stored[value] = name
         return self._stored[value]

@@ -153,7 +153,7 @@ def _infer_node(model: ir.Model, node: ir.Node) -> None:
         if out.name in inferred:
             _set_type(out, inferred[out.name])
             shape = static_shape(out)
-            if shape and min(shape) < 1 and len(shape) > 2:
+            if shape and min(shape) < 1 and ("Conv" in node.op_type or "Pool" in node.op_type):
                 raise NashcError(f"its result '{out.name}' has shape {list(shape)}", where=where(node), hint=SMALL)
 
 
