@@ -48,7 +48,8 @@ def compile_model(
 ) -> Compiled:
     """The best design found for an ONNX file on a board, by name or board file.
 
-    A design with a larger batch comes with its "batch 1" variant; an alternative that does not fit says why. `strict` refuses a model with nodes for the host.
+    A design with a larger batch comes with its "batch 1" variant; an alternative that does not fit says why.
+    `strict` refuses a model with nodes for the host. The progress callback gets (stage, share done).
     options.budget_seconds holds for each search. Raises NashcError on bad input and when nothing fits.
     """
     board = target_board(target, options)
