@@ -8,7 +8,7 @@ from nashc.core.network import Network
 from nashc.errors import NashcError
 from nashc.importer.builder import Builder, used_outputs
 from nashc.importer.compute import compute
-from nashc.importer.group import Group, stored_bits
+from nashc.importer.group import Group, is_quantiser, stored_bits
 from nashc.importer.host import host
 from nashc.importer.moves import move, quantise
 from nashc.importer.ops import BINARY, MOVES, POOLS, QUANTIZE, UNARY, has_weights
@@ -42,8 +42,8 @@ def build(model: ir.Model, name: str) -> tuple[Network, tuple[Skip, ...]]:
 def _input_bits(value: ir.Value) -> int:
     """An input that is quantised at once arrives quantised."""
     readers = [u.node for u in value.uses()]
-    widths = {stored_bits(n.outputs[0]) for n in readers if is_op(n, "QuantizeLinear")}
-    every = all(is_op(n, "QuantizeLinear") for n in readers) and not value.is_graph_output()
+    widths = {stored_bits(n.outputs[0]) for n in readers if is_quantiser(n)}
+    every = all(is_quantiser(n) for n in readers) and not value.is_graph_output()
     return widths.pop() if every and len(widths) == 1 else stored_bits(value)
 
 
@@ -61,7 +61,7 @@ def _layer(b: Builder, group: Group) -> None:
         elementwise(b, group)
     elif is_global_reduction(node, b.layout):
         global_reduction(b, group)
-    elif is_op(node, *QUANTIZE):
+    elif is_op(node, *QUANTIZE) or is_quantiser(node):
         quantise(b, node)
     elif is_op(node, *MOVES) and not _data_dependent(node):
         move(b, group)

@@ -14,6 +14,7 @@ from nashc.importer.activation import find_activation
 from nashc.importer.layout import Layout
 from nashc.importer.views import same_data
 from nashc.passes.graph import array, is_constant, is_op, sole_consumer, static_shape
+from nashc.passes.qonnx import is_quant, quant_bits
 
 
 @dataclass
@@ -99,6 +100,11 @@ def _spelled(x: ir.Value) -> bool:
     return found is not None and len(found.nodes) > 1
 
 
+def is_quantiser(node: ir.Node) -> bool:
+    """QuantizeLinear, or QONNX's Quant."""
+    return is_op(node, "QuantizeLinear") or is_quant(node)
+
+
 def is_sum(node: ir.Node) -> bool:
     """An Add, also spelled Sum."""
     return is_op(node, "Add") or (is_op(node, "Sum") and len(node.inputs) == 2)
@@ -121,11 +127,7 @@ def _residual(ahead: Ahead) -> ir.Value | None:
 def _requantise(group: Group, ahead: Ahead, layout: Layout, claimed: set[ir.Node]) -> Ahead:
     """Take a QuantizeLinear with constant parameters, and the DequantizeLinear that alone reads it."""
     node = ahead.node
-    if (
-        node is None
-        or not is_op(node, "QuantizeLinear")
-        or any(v is None or not is_constant(v) for v in node.inputs[1:])
-    ):
+    if node is None or not is_quantiser(node) or any(v is None or not is_constant(v) for v in node.inputs[1:]):
         return ahead
     ahead = _take(group, ahead, layout, claimed)
     if ahead.node is not None and is_op(ahead.node, "DequantizeLinear") and not ahead.views:
@@ -170,6 +172,8 @@ def stored_bits(value: ir.Value) -> int:
         node = value.producer()
         if node is None or not node.inputs or node.inputs[0] is None:
             return 8
+        if is_quant(node):
+            return quant_bits(node) or 8
         passes_on = is_op(node, "DequantizeLinear") or (is_constant(value) and array(value) is None)
         if not passes_on:
             return 8

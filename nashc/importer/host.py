@@ -10,7 +10,7 @@ from nashc.core.network import Unit
 from nashc.errors import NashcError
 from nashc.importer.builder import Builder, used_outputs
 from nashc.importer.nests import Size, pixel_nest
-from nashc.importer.ops import KNOWN_OPS, weight_index
+from nashc.importer.ops import KNOWN_OPS, MOVES, POOLS, REDUCTIONS, weight_index
 from nashc.passes.graph import elements, has_subgraph, is_constant, is_op, operand, static_shape, where
 
 SHAPE_HINT = "give that value a static shape in the model's value_info, or cut the model there"
@@ -62,6 +62,12 @@ def why_host(node: ir.Node) -> str:
         return "both operands are computed: it has no constant weights"
     if len(used_outputs(node)) > 1 and is_op(node, *KNOWN_OPS):
         return f"the accelerator gives one result of {node.op_type}, and several are used"
+    if is_op(node, *POOLS):
+        return "pooling over more than two axes"
+    if is_op(node, *REDUCTIONS):
+        return f"{node.op_type} over other axes than all pixels of a channel"
+    if is_op(node, *MOVES):
+        return "what it moves depends on the data"
     return f"no unit of the accelerator has {node.op_type}"
 
 

@@ -44,7 +44,7 @@ def quantise(b: Builder, node: ir.Node) -> None:
     source = b.read(x)
     t = b.tensors[source]
     if t.bits == bits and _same_scale(node, x):
-        b.view(node, x, "QuantizeLinear: the value is stored with this width")
+        b.view(node, x, f"{node.op_type}: the value is stored with this width")
     else:
         size = (t.channels, t.rows, t.columns)
         b.emit(node, Unit.VECTOR, pixel_nest(size), [source], b.define(node.outputs[0], size, bits))

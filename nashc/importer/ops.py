@@ -43,8 +43,8 @@ RENAMES = (*RELABELLING, "Transpose")
 """Nodes that may be views: a requantisation behind them is not theirs."""
 
 ELEMENTWISE = frozenset(
-    [*UNARY, *BINARY, *QUANTIZE, "Resize", "Upsample", "Pad", "Slice", "Concat", "Split", "Softmax", "LogSoftmax",
-     "Expand", "Tile", "Where", "Equal", "Greater", "Less", "And", "Or", "Not", "LayerNormalization"]
+    (*UNARY, *BINARY, *QUANTIZE, *"Quant BipolarQuant Resize Upsample Pad Slice Concat Split Softmax LogSoftmax Expand "
+     "Tile Where Equal Greater Less And Or Not LayerNormalization".split())
 )  # fmt: skip
 """Nodes whose operands share their order of axes."""
 

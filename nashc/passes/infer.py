@@ -21,6 +21,7 @@ from nashc.errors import NashcError, did_you_mean
 from nashc.passes import provenance
 from nashc.passes.branch import take_branch
 from nashc.passes.graph import array, elements, has_subgraph, is_op, static_shape, where
+from nashc.passes.qonnx import is_quant
 
 LARGEST_FOLD = 2**22
 """Elements of a folded constant: weights that a Transpose or Reshape brings in order still fit."""
@@ -113,6 +114,9 @@ def infer(model: ir.Model) -> None:
 
 def _infer_node(model: ir.Model, node: ir.Node) -> None:
     version = model.graph.opset_imports.get(node.domain)
+    if is_quant(node) and node.inputs[0] is not None:
+        node.outputs[0].shape, node.outputs[0].type = node.inputs[0].shape, node.inputs[0].type
+        return
     domain = "" if node.domain == "ai.onnx" else node.domain
     try:
         schema = onnx.defs.get_schema(node.op_type, version or 1, domain)

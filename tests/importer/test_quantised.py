@@ -113,3 +113,16 @@ def test_quantised_operators(tmp_path):
     (layer,) = network.layers
     assert (layer.op, layer.unit, layer.weights.bits, network.tensor["x"].bits) == ("QLinearConv", Unit.CONV, 8, 8)
     assert layer.nest.macs == 4 * 4 * 36
+
+
+def test_qonnx_quant(tmp_path):
+    """Quant of QONNX says the width of weights and activations."""
+    quant = 'onnx.brevitas.Quant<signed=1,narrow=0,rounding_mode="ROUND">'
+    body = (
+        f"a = {quant}(x, s, z, eight) v = {quant}(w, s, z, four) c = Conv(a, v) r = Relu(c) y = {quant}(r, s, z, six)"
+    )
+    scalars = {"s": 0.1, "z": 0.0, "four": 4.0, "six": 6.0, "eight": 8.0}
+    network = imported(tmp_path, body, w=(4, 4, 1, 1), **scalars)
+    (layer,) = network.layers
+    assert (layer.weights.bits, layer.activation, network.tensor[layer.output].bits) == (4, "relu", 6)
+    assert network.tensor["x"].bits == 8

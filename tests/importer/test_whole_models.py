@@ -1,5 +1,7 @@
 """Whole models: every node is accounted for, MACs agree with an independent count, the function stays the same."""
 
+from functools import cache
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -17,10 +19,15 @@ MEMORY_HUNGRY = ("light_vgg19", "light_bvlc_alexnet", "light_zfnet512")
 """Their dense weights take hundreds of megabytes once onnxruntime computes them."""
 
 
+@cache
+def imported(name):
+    return import_model(MODELS[name])
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_node_is_accounted_for(name):
     model = onnx.load(MODELS[name])
-    result = import_model(MODELS[name])
+    result = imported(name)
     check_network(result.network)
     names = [node.name or f"{node.op_type}_{i}" for i, node in enumerate(model.graph.node)]
     in_layers = {n for layer in result.network.layers for n in layer.nodes}
@@ -32,7 +39,7 @@ def test_every_node_is_accounted_for(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_macs(name):
-    network = import_model(MODELS[name]).network
+    network = imported(name).network
     assert network.macs == counted_macs(onnx.load(MODELS[name]))
     host = {layer.op for layer in network.layers if layer.unit is Unit.HOST}
     assert host <= {"Softmax", "LRN"}

@@ -23,7 +23,7 @@ def net(signature: str, body: str, opset: int = 17, **weights: tuple[int, ...] |
 
     weights: arrays, or shapes to fill with random numbers.
     """
-    header = f'<ir_version: 9, opset_import: ["" : {opset}, "ai.nashc" : 1, "com.example" : 1]>'
+    header = f'<ir_version: 9, opset_import: ["" : {opset}, "ai.nashc" : 1, "com.example" : 1, "onnx.brevitas" : 1]>'
     model = onnx.parser.parse_model(f"{header} net {signature} {{ {body} }}")
     rng = np.random.default_rng(len(body))
     for name, value in weights.items():
