@@ -3,7 +3,6 @@
 Exit codes: 0 done, 2 bad input or usage, 3 a defect of nashc, 130 and 143 interrupted, 141 the reader of a pipe left.
 The library is imported inside the commands: `--help` is quick, and Ctrl-C is quiet from the first moment.
 """
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -272,11 +271,13 @@ def run(args: Sequence[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
+    stdout = sys.stdout
     try:
         code = cli.main(list(args), prog_name="nashc", standalone_mode=False)
         sys.stdout.flush()
     except SystemExit as stop:
-        return _left_pipe() if isinstance(stop.__context__, BrokenPipeError) else int(stop.code or 0)
+        # click itself answers a closed pipe: it puts a wrapper in the place of stdout and exits
+        return _left_pipe() if sys.stdout is not stdout else int(stop.code or 0)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:

@@ -129,6 +129,16 @@ def chunk_labels(accelerator: Accelerator) -> tuple[str, ...]:
     )
 
 
+def check_out(out: Path) -> None:
+    """Raises NashcError where results cannot be written: better before a long search than after it."""
+    if out.exists() and not out.is_dir():
+        raise NashcError("not a directory", where=str(out), hint="give the directory to write the results into")
+    folder = out.resolve().parent
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise NashcError("cannot write here", where=str(existing), hint="give another directory with -o")
+
+
 def annotated(compiled: Compiled) -> ir.Model:
     """A copy of the simplified model whose nodes say where they run: metadata_props nashc.layer, nashc.chunk,
     nashc.mapping and nashc.cycles. The cycles of a layer stand at its first node; those fused into it have 0."""
@@ -182,8 +192,7 @@ def _save_model(model: ir.Model, folder: Path) -> None:
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     """A temporary directory on the file system of `out`, removed at the end, with what killed commands left there."""
-    if out.exists() and not out.is_dir():
-        raise NashcError("not a directory", where=str(out), hint="give the directory to write the results into")
+    check_out(out)
     parent = out.resolve().parent
     parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{out.resolve().name}.nashc-"

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from nashc.artifact import Compiled
-from nashc.compiler import compile_model, write
+from nashc.compiler import check_out, compile_model, write
 from nashc.core.options import Options
 from nashc.report.progress import progress_bar
 from nashc.report.tables import design_report, host_layers
@@ -27,6 +27,8 @@ def compile_to(
     strict: bool = False,
 ) -> Compiled:
     """Compile and, if `out` is given, write design.json, model.onnx and report.txt into it."""
+    if out is not None:
+        check_out(Path(out))
     with progress_bar() as progress:
         compiled = compile_model(model, target, shapes, options, baselines, strict=strict, progress=progress)
     if out is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from io import StringIO
 
 from rich import box
@@ -11,12 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH = 100
-_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def safe(text: object) -> str:
-    """A name from a file for a terminal: control, bidirectional and unassigned characters become \\uXXXX."""
-    return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE else c for c in str(text))
+    """A name from a file for a terminal: control, bidirectional and invisible characters become \\uXXXX."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
 
 
 def _escaped(character: str) -> str:
