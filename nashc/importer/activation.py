@@ -8,6 +8,7 @@ HardSwish, x*HardSigmoid(x), x*clip(x+3, 0, 6)/6 and Add-Clip-Mul-Div are one ru
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,33 +69,35 @@ SINGLE = {
 """Operators that are an activation by themselves, whatever their parameters."""
 
 
-def find_activation(x: ir.Value, *, closed: bool) -> Activation | None:
+def find_activation(x: ir.Value, start: ir.Node | None = None) -> Activation | None:
     """The largest known activation of `x`.
 
-    closed: every reader of x must belong to it (it is to be fused into the producer of x); otherwise other
-    readers of x are left alone.
+    It is to be fused into the producer of x, so every reader of x must belong to it. With `start`, one of the readers,
+    it is to be a layer of its own that begins there; other readers of x are left alone.
     """
-    if x.is_graph_output() and closed:
+    closed = start is None
+    if closed and (x.is_graph_output() or len(x.uses()) > LONGEST):
         return None
     inside: dict[ir.Node, Grid] = {}
     values: dict[ir.Value, Grid] = {x: GRID}
     best: Activation | None = None
-    frontier = [u.node for u in x.uses()]
+    frontier = deque([] if start is None else [start])
+    if len(x.uses()) <= LONGEST:
+        frontier.extend(u.node for u in x.uses())
     while frontier and len(inside) < LONGEST:
-        node = frontier.pop(0)
-        if node in inside or not node.outputs:
-            continue
-        result = _evaluate(node, values)
+        node = frontier.popleft()
+        result = None if node in inside else _evaluate(node, values)
         if result is None:
             continue
-        inside[node] = result
-        values[node.outputs[0]] = result
-        frontier += [u.node for u in node.outputs[0].uses()]
+        out = node.outputs[0]
+        inside[node] = values[out] = result
+        if len(out.uses()) <= LONGEST:
+            frontier.extend(u.node for u in out.uses())
         name = _name(node, result, x)
         if name:
             part = _between(x, node)
-            if _is_closed(part, node, x, closed):
-                best = Activation(name, part, node.outputs[0])
+            if _is_closed(part, node, x, closed) and (start is None or start in part):
+                best = Activation(name, part, out)
     return best
 
 

@@ -40,7 +40,7 @@ def grow(head: ir.Node, layout: Layout, claimed: set[ir.Node], *, residual: bool
     if other is not None:
         group.extra.append(other)
         ahead = _take(group, ahead, layout, claimed)
-    found = find_activation(ahead.value, closed=True)
+    found = find_activation(ahead.value)
     if found is not None and not any(n in claimed for n in found.nodes):
         group.activation = found.name
         group.nodes += [*ahead.views, *found.nodes]
@@ -58,7 +58,7 @@ def requantised(group: Group, layout: Layout, claimed: set[ir.Node]) -> Group:
 
 def start_activation(x: ir.Value, node: ir.Node, layout: Layout, claimed: set[ir.Node]) -> Group | None:
     """A group of its own for the activation of `x` that `node` starts, if it is a known one."""
-    found = find_activation(x, closed=False)
+    found = find_activation(x, node)
     if found is None or node not in found.nodes or any(n in claimed for n in found.nodes):
         return None
     return requantised(Group(node, found.output, list(found.nodes), [], found.name), layout, claimed)
@@ -96,7 +96,7 @@ def _take(group: Group, ahead: Ahead, layout: Layout, claimed: set[ir.Node]) -> 
 
 def _spelled(x: ir.Value) -> bool:
     """An activation of several nodes starts at x."""
-    found = find_activation(x, closed=True)
+    found = find_activation(x)
     return found is not None and len(found.nodes) > 1
 
 

@@ -27,6 +27,7 @@ class Layout:
     def __init__(self, graph: ir.Graph) -> None:
         self._axes: dict[ir.Value, Axes] = {}
         self._queue: deque[ir.Node] = deque()
+        self._queued: set[ir.Node] = set()
         for node in graph:
             for value, axes in _fixed(node):
                 self._set(value, axes)
@@ -49,14 +50,16 @@ class Layout:
         if value in self._axes or any(a >= rank for a in axes):
             return
         self._axes[value] = axes
-        producer = value.producer()
-        self._queue.extend(u.node for u in value.uses())
-        if producer is not None:
-            self._queue.append(producer)
+        around = [u.node for u in value.uses()] + [value.producer()]
+        for node in around:
+            if node is not None and node not in self._queued:
+                self._queued.add(node)
+                self._queue.append(node)
 
     def _spread(self) -> None:
         while self._queue:
             node = self._queue.popleft()
+            self._queued.discard(node)
             for source, target, rename in _links(node):
                 if source in self._axes and target not in self._axes:
                     axes = rename(self._axes[source])
@@ -128,13 +131,10 @@ def _links(node: ir.Node) -> list[Link]:
             (y, x, lambda axes: carry(after, before, axes)),
         ]
     if node.op_type in ELEMENTWISE:
-        values = [v for v in (*node.inputs, *node.outputs) if v is not None and v.const_value is None]
-        return [
-            (a, b, _shift(len(static_shape(b) or ()) - len(static_shape(a) or ())))
-            for a in values
-            for b in (y, x)
-            if a is not b and static_shape(a) and static_shape(b)
-        ] + [(y, v, _shift(len(static_shape(v) or ()) - len(static_shape(y) or ()))) for v in values if v is not y]
+        values = [v for v in (*node.inputs, *node.outputs) if v is not None and v is not y and static_shape(v)]
+        by = {v: len(static_shape(v) or ()) - len(static_shape(y) or ()) for v in values}
+        computed = [v for v in values if v.const_value is None]
+        return [(v, y, _shift(-by[v])) for v in computed] + [(y, v, _shift(by[v])) for v in computed]
     return []
 
 

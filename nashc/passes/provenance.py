@@ -1,7 +1,7 @@
 """Where every node of the source file went: in which node it lives on, or why it is gone.
 
-Nodes carry the names of the source nodes they stand for; the model carries the list of removed ones. Both are
-metadata_props (JSON), so they survive saving. Every pass that deletes a node says so here.
+Nodes carry the names of the source nodes they stand for as metadata_props (JSON), which survive saving and the passes
+of other libraries; the model carries the list of removed ones. Every pass that deletes a node says so here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ def name_nodes(graph: ir.Graph) -> None:
 
 def forget(model: ir.Model) -> None:
     """Drop the tags that a file written by an earlier run carries."""
-    model.metadata_props.pop(_REMOVED, None)
     for node in model.graph:
         node.metadata_props.pop(_NODES, None)
 
@@ -68,14 +67,17 @@ def stand_for(new: ir.Node, old: ir.Node) -> None:
 
 def skip(model: ir.Model, node: ir.Node, reason: str) -> None:
     """Record that `node` is deleted for `reason`."""
-    found = json.loads(model.metadata_props.get(_REMOVED, "[]"))
-    found += [[name, reason] for name in sources(node)]
-    model.metadata_props[_REMOVED] = json.dumps(found)
+    _list(model).extend(Skip(name, reason) for name in sources(node))
+
+
+def _list(model: ir.Model) -> list[Skip]:
+    found: list[Skip] = model.meta.setdefault(_REMOVED, [])
+    return found
 
 
 def removed(model: ir.Model) -> tuple[Skip, ...]:
     """Everything that the passes deleted so far, in order."""
-    return tuple(Skip(name, reason) for name, reason in json.loads(model.metadata_props.get(_REMOVED, "[]")))
+    return tuple(_list(model))
 
 
 def live(graph: ir.Graph) -> Iterator[str]:
@@ -87,6 +89,4 @@ def live(graph: ir.Graph) -> Iterator[str]:
 def skip_vanished(model: ir.Model, before: Iterable[str], reason: str) -> None:
     """Record every source name that was there `before` and is now in no node, for passes of other libraries."""
     known = {s.node for s in removed(model)} | set(live(model.graph))
-    found = json.loads(model.metadata_props.get(_REMOVED, "[]"))
-    found += [[name, reason] for name in before if name not in known]
-    model.metadata_props[_REMOVED] = json.dumps(found)
+    _list(model).extend(Skip(name, reason) for name in before if name not in known)

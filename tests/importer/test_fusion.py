@@ -1,5 +1,7 @@
 """What a layer takes along: activations in every spelling, residual sums, scale and bias, requantisation."""
 
+import time
+
 import numpy as np
 import pytest
 from onnx_nets import check_network, net, save
@@ -153,3 +155,26 @@ def test_batchnorm_that_cannot_fold_is_a_vector_layer(tmp_path):
         "relu",
     )
     assert found[0].weights is not None
+
+
+def test_two_activations_of_one_value(tmp_path):
+    found = layers(tmp_path, f"{CONV} b = Relu(a) c = Sigmoid(a) d = Mul(a, c) y = Sub(b, d)", **W)
+    assert [(layer.op, layer.activation) for layer in found] == [
+        ("Conv", ""),
+        ("Relu", "relu"),
+        ("Sigmoid", "silu"),
+        ("Sub", ""),
+    ]
+
+
+def test_many_readers_take_no_longer(tmp_path):
+    """Two thousand activations of one value, joined by one Concat."""
+    many = 2000
+    body = " ".join(f"a{i} = Relu(x)" for i in range(many))
+    names = ", ".join(f"a{i}" for i in range(many))
+    start = time.monotonic()
+    found = layers(
+        tmp_path, f"{body} y = Concat<axis=1>({names})", signature="(float[1,4,6,6] x) => (float[1,8000,6,6] y)"
+    )
+    assert len(found) == 2 * many
+    assert time.monotonic() - start < 30
