@@ -10,7 +10,7 @@ from nashc.board import Board
 from nashc.core.network import Layer, Network, Unit
 from nashc.importer import Imported
 from nashc.report.tables import nest_text
-from nashc.report.text import cell, kib, name_cell, percent, safe, table
+from nashc.report.text import cell, kib, lines_cell, percent, safe, table
 
 
 def network_report(imported: Imported, board: Board | None = None, *, verbose: bool = False) -> Group:
@@ -74,7 +74,7 @@ def layers(network: Network) -> Table:
     for i, layer in enumerate(network.layers):
         rows.add_row(
             str(i),
-            name_cell(layer.name, layer.op),
+            lines_cell(layer.name, layer.op),
             str(layer.unit),
             nest_text(layer),
             cell(layer.activation),

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
 from nashc.report.text import safe
 
@@ -23,8 +22,11 @@ def progress_bar(console: Console | None = None) -> Iterator[Callable[[str, floa
         yield None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield _Stages(bar).report
+    stages = _Stages(Progress(*columns, console=console, transient=True))
+    try:
+        yield stages.report
+    finally:
+        stages.bar.stop()
 
 
 class _Stages:
@@ -38,6 +40,7 @@ class _Stages:
     def report(self, stage: str, share: float) -> None:
         """Stages count together: what the user waits for is the whole."""
         if self.task is None and time.monotonic() - self.started >= SHOWN_AFTER_SECONDS:
+            self.bar.start()
             self.task = self.bar.add_task("", total=1.0)
         if self.task is not None:
-            self.bar.update(self.task, description=Text(safe(stage)).plain, completed=share)
+            self.bar.update(self.task, description=safe(stage), completed=share)

@@ -11,12 +11,12 @@ from rich.text import Text
 
 from nashc.artifact import Compiled
 from nashc.compiler import chunk_labels
-from nashc.core.design import Design, LayerResult, Mapping, Resources
+from nashc.core.design import Design, LayerResult, Resources
 from nashc.core.loops import LoopNest
 from nashc.core.network import Layer, Unit
 from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.resources import usable
-from nashc.report.text import cell, figure, kib, name_cell, percent, safe, table
+from nashc.report.text import cell, figure, kib, percent, safe, table
 
 STOPPED = {
     "budget": "the time budget ran out",
@@ -159,24 +159,21 @@ def accelerator(compiled: Compiled) -> Table:
     bus = compiled.board.dram_bytes_per_cycle * 8
     rows = table(
         "Accelerator",
-        "!chunk", ">lanes", "!kind", "unrolling", ">bits", ">buffers KiB", ">DRAM b/cycle", ">layers",
-        ">busy cycles", ">busy",
+        "!chunk", ">lanes", "unrolling", ">bits", ">buffers KiB", ">DRAM b/cycle", ">layers", ">busy cycles",
     )  # fmt: skip
     for i, (chunk, label) in enumerate(zip(design.accelerator.chunks, chunk_labels(design.accelerator), strict=True)):
         own = [r for r in design.layers if r.chunk == i]
         cycles = sum(r.cycles for r in own)
         b = chunk.buffers
         rows.add_row(
-            label,
-            f"{chunk.unroll.lanes:,}",
-            cell(chunk.lanes),
+            cell(label),
+            cell(f"{chunk.unroll.lanes:,} {chunk.lanes}"),
             str(chunk.unroll),
             str(chunk.weight_bits),
-            "/".join(f"{bits / 8192:.4g}" for bits in (b.input_bits, b.weight_bits, b.output_bits)),
-            f"{chunk.dram_bits} ({percent(chunk.dram_bits, bus)})",
+            "/".join(f"{bits / 8192:.0f}" for bits in (b.input_bits, b.weight_bits, b.output_bits)),
+            f"{chunk.dram_bits} ({chunk.dram_bits / bus:.0%})",
             str(len(own)),
-            f"{cycles:,}",
-            percent(cycles, design.interval_cycles),
+            f"{cycles:,} {percent(cycles, design.interval_cycles):>6}",
         )
     return rows
 
@@ -186,7 +183,7 @@ def resources(compiled: Compiled) -> Table:
     design, board, options = compiled.design, compiled.board, compiled.options
     rows = table("Resources", "", ">LUT", ">FF", ">DSP", ">BRAM36", ">URAM")
     for label, part in zip(chunk_labels(design.accelerator), design.chunk_resources, strict=True):
-        rows.add_row(label, *_counts(part))
+        rows.add_row(cell(label), *_counts(part))
     chunks = sum(design.chunk_resources, Resources())
     total, limit = design.resources, usable(board, options.max_lut, options.max_dsp, options.max_bram36)
     whole = Resources(board.lut, board.ff, board.dsp, 2 * board.bram36, board.uram)
@@ -246,64 +243,73 @@ def spilled(design: Design) -> Iterator[Table]:
 LEGEND = """\
 buffers: KiB of one half of the input, weight and output buffer; every buffer has two halves.
 nest, tile: n images, g groups, k output and c input channels a group, output rows x columns;
-  f filter, s stride, d dilation, T terms a weight; loops of one are left out.
-dataflow: the order of the tile loops, outermost first, stands behind its name; p is n, oy, ox.
+  f filter, s stride, d dilation, T terms a weight; what is 1 is left out.
+flow: what stays put (o output-, w weight-, i input-stationary), then the order of the tile loops,
+  outermost first; p is n, oy, ox.
 on chip: i first input, + further inputs, w weights, o output; a dot is an operand in DRAM.
 util: MAC-equivalents x terms over lanes x cycles. cycles: of one batch."""
 
 
-def layers(design: Design) -> Table:
-    """One row a layer: what it computes, where and how it runs, and what that takes."""
+LAYER_COLUMNS = ("chunk", "loop nest", "tile", "flow", "on chip", "cycles", "bound by", "util")
+
+
+def layers(design: Design) -> Text:
+    """Two lines a layer: its name and operator; below it where and how it runs, and what that takes."""
     labels = chunk_labels(design.accelerator)
-    rows = table(
-        "Layers",
-        ">#",
-        "layer / op",
-        "chunk",
-        "loop nest",
-        "tile / dataflow",
-        "!on chip",
-        ">cycles",
-        "bound by",
-        ">util",
-    )
-    for i, (layer, result) in enumerate(zip(design.network.layers, design.layers, strict=True)):
-        on_host = result.chunk < 0
-        rows.add_row(
-            str(i),
-            name_cell(layer.name, layer.op),
-            "HOST" if on_host else labels[result.chunk],
-            nest_text(layer),
-            "" if on_host else mapping_text(result.mapping),
-            "" if on_host else _placement(layer, result),
-            f"{result.cycles:,}",
-            cell(result.bound),
-            "" if on_host else f"{result.utilisation:.1%}",
-            style="bold red" if on_host else "",
-        )
-    return rows
+    rows: list[tuple[str, ...]] = [LAYER_COLUMNS]
+    for layer, result in zip(design.network.layers, design.layers, strict=True):
+        rows.append(_host_row(layer, result) if result.chunk < 0 else _layer_row(layer, result, labels[result.chunk]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "".join(_padded(text, width, i) for i, (text, width) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    number = len(str(len(rows)))
+    text = Text()
+    text.append("Layers\n\n", style="bold")
+    text.append(f"{'#':>{number}} layer (operator)\n {lines[0]}\n", style="bold")
+    for i, (layer, line) in enumerate(zip(design.network.layers, lines[1:], strict=True)):
+        text.append(f"{i:>{number}} {safe(layer.name)} ({safe(layer.op)})\n")
+        text.append(f" {line}\n", style="bold red" if layer.unit is Unit.HOST else "")
+    return text
+
+
+def _padded(text: str, width: int, column: int) -> str:
+    """One column of a layer's second line; numbers to the right."""
+    right = LAYER_COLUMNS[column] in ("cycles", "util")
+    return " " + (text.rjust(width) if right else text.ljust(width))
+
+
+def _layer_row(layer: Layer, result: LayerResult, chunk: str) -> tuple[str, ...]:
+    t, flow = result.mapping.tile, result.mapping.dataflow
+    tile = f"{_loops(n=t.n, g=t.g, k=t.k, c=t.c)} {t.oy}x{t.ox}".strip()
+    order = f"{flow[0]} {DATAFLOWS.get(flow).order}" if flow in DATAFLOWS else flow
+    row = (chunk, nest_text(layer), tile, order, _placement(layer, result), f"{result.cycles:,}", result.bound)
+    return (*map(safe, row), f"{result.utilisation:.1%}")
+
+
+def _host_row(layer: Layer, result: LayerResult) -> tuple[str, ...]:
+    return ("HOST", nest_text(layer), "", "", "", f"{result.cycles:,}", "host", "")
+
+
+def _loops(**sizes: int) -> str:
+    """Loops with their sizes; those of one are left out."""
+    return " ".join(f"{dim}{size}" for dim, size in sizes.items() if size > 1)
 
 
 def nest_text(layer: Layer) -> str:
-    """The loop nest of a layer in two lines; loops of one are left out."""
+    """The loop nest of a layer in one line."""
     n: LoopNest = layer.nest
-    channels = " ".join(f"{dim}{size}" for dim, size in (("g", n.g), ("k", n.k), ("c", n.c)) if size > 1)
-    taps = f"f{n.fy}x{n.fx}" if (n.fy, n.fx) != (1, 1) else ""
-    stride = f"s{n.stride[0]}x{n.stride[1]}" if n.stride != (1, 1) else ""
-    dilation = f"d{n.dilation[0]}x{n.dilation[1]}" if n.dilation != (1, 1) else ""
-    terms = f"T{layer.weights.terms}" if layer.weights is not None and layer.weights.terms > 1 else ""
-    first = " ".join(part for part in (channels, f"{n.oy}x{n.ox}") if part)
-    second = " ".join(part for part in (taps, stride, dilation, terms) if part)
-    return f"{first}\n{second}" if second else first
+    parts = [_loops(g=n.g, k=n.k, c=n.c), f"{n.oy}x{n.ox}"]
+    parts += [f"f{n.fy}x{n.fx}"] if (n.fy, n.fx) != (1, 1) else []
+    parts += [f"s{_pair(n.stride)}"] if n.stride != (1, 1) else []
+    parts += [f"d{_pair(n.dilation)}"] if n.dilation != (1, 1) else []
+    parts += [f"T{layer.weights.terms}"] if layer.weights is not None and layer.weights.terms > 1 else []
+    return " ".join(part for part in parts if part)
 
 
-def mapping_text(mapping: Mapping) -> Text:
-    t = mapping.tile
-    sizes = " ".join(f"{dim}{size}" for dim, size in (("n", t.n), ("g", t.g), ("k", t.k), ("c", t.c)) if size > 1)
-    flow = mapping.dataflow
-    if flow in DATAFLOWS:
-        flow = f"{flow.partition(',')[0]} {DATAFLOWS.get(flow).order}"
-    return cell(f"{sizes} {t.oy}x{t.ox}".strip() + f"\n{flow}")
+def _pair(values: tuple[int, int]) -> str:
+    return str(values[0]) if values[0] == values[1] else f"{values[0]}x{values[1]}"
 
 
 def _placement(layer: Layer, result: LayerResult) -> str:

@@ -24,12 +24,12 @@ def _escaped(character: str) -> str:
 
 def cell(text: object, style: str = "") -> Text:
     """A table cell that is data: no markup is read in it."""
-    return Text("\n".join(safe(line) for line in str(text).split("\n")), style=style)
+    return Text(safe(text), style=style)
 
 
-def name_cell(name: str, *more: str) -> Text:
-    """A name on one line, whatever it holds, and further lines below it."""
-    return Text("\n".join((safe(name), *(safe(line) for line in more))))
+def lines_cell(*lines: str) -> Text:
+    """A table cell with one line for each text, whatever it holds."""
+    return Text("\n".join(map(safe, lines)))
 
 
 def table(title: str, *columns: str) -> Table:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from nashc.board import board_names, load_board
 from nashc.compiler import chunk_labels
+from nashc.core.loops import Unroll
 from nashc.importer import import_model
 from nashc.report.boards import board_report, boards_table
 from nashc.report.deliver import host_warning, human_form
@@ -197,3 +198,15 @@ def test_progress_only_on_a_terminal():
     with progress_bar(Console(file=open("/dev/null", "w"), force_terminal=True)) as progress:
         assert progress is not None
         progress("design: planning [b]", 0.5)
+
+
+def test_long_rows_still_show_every_column():
+    value = compiled()
+    chunk = value.design.accelerator.chunks[0]
+    wide = replace(chunk, role="depthwise", unroll=Unroll(128, 1, 1, 14, 14, 3, 3), dram_bits=270)
+    accelerator = replace(value.design.accelerator, chunks=(wide, *value.design.accelerator.chunks[1:]))
+    text = render(design_report(replace(value, design=replace(value.design, accelerator=accelerator))))
+    assert "225,792 mac" in text
+    assert "g128" in text
+    assert "ox14" in text
+    assert max(map(len, text.splitlines())) <= WIDTH
