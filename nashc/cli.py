@@ -262,6 +262,7 @@ def schema() -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the `nashc` command."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:] if args is None else args))
 
 
@@ -270,7 +271,6 @@ def run(args: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, _terminate)
     stdout = sys.stdout
     try:
         code = cli.main(list(args), prog_name="nashc", standalone_mode=False)

@@ -64,7 +64,7 @@ def compile_model(
     if baselines:
         from nashc.search.baselines import baseline  # noqa: PLC0415
     for name in baselines:
-        wanted[name] = partial(baseline, name, network, board, options)
+        wanted[name] = partial(baseline, name, network, board, options, _stage(name, progress))
     found: dict[str, Design] = {}
     missing: dict[str, str] = {}
     for name, search in wanted.items():

@@ -76,17 +76,17 @@ def certificate(design: Design) -> str:
     if c.optimal:
         return (
             f"Proven optimal for '{c.objective}' in the declared space of {c.space:,} accelerators ({seen}): "
-            f"{c.value:,.6g} {unit}."
+            f"{figure(c.value)} {unit}."
         )
     stopped = STOPPED.get(c.stopped, c.stopped)
     if c.bound <= 0:
         return (
             f"Best found for '{c.objective}' in the declared space of {c.space:,} accelerators ({seen}): "
-            f"{c.value:,.6g} {unit}. No bound is proven for this objective; the search stopped because {stopped}."
+            f"{figure(c.value)} {unit}. No bound is proven for this objective; the search stopped because {stopped}."
         )
     return (
         f"Not proven optimal for '{c.objective}': gap {c.gap:.2%} proven. No accelerator in the declared space of "
-        f"{c.space:,} ({seen}) is below {c.bound:,.6g} {unit}; this design has {c.value:,.6g}. "
+        f"{c.space:,} ({seen}) is below {figure(c.bound)} {unit}; this design has {figure(c.value)}. "
         f"The search stopped because {stopped}."
     )
 
