@@ -133,8 +133,8 @@ def check_out(out: Path) -> None:
     """Raises NashcError where results cannot be written: better before a long search than after it."""
     if out.exists() and not out.is_dir():
         raise NashcError("not a directory", where=str(out), hint="give the directory to write the results into")
-    folder = out.resolve().parent
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    full = out.resolve()
+    existing = next(path for path in (full, *full.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise NashcError("cannot write here", where=str(existing), hint="give another directory with -o")
 
@@ -191,11 +191,17 @@ def _save_model(model: ir.Model, folder: Path) -> None:
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """A temporary directory on the file system of `out`, removed at the end, with what killed commands left there."""
+    """A temporary directory on the file system of `out`, removed at the end, with what killed commands left there.
+
+    It is beside `out`; or in it, where the folder above belongs to somebody else or to another file system.
+    """
     check_out(out)
-    parent = out.resolve().parent
+    out = out.resolve()
+    parent = out.parent
     parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{out.resolve().name}.nashc-"
+    if out.exists() and (out.stat().st_dev != parent.stat().st_dev or not os.access(parent, os.W_OK | os.X_OK)):
+        parent = out
+    prefix = f".{out.name}.nashc-"
     for old in parent.glob(f"{glob.escape(prefix)}*"):
         if time.time() - old.stat().st_mtime > STALE_SECONDS:
             shutil.rmtree(old, ignore_errors=True)

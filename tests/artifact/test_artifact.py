@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from designs import compiled, design, hybrid
+from handmade import compiled, design, hybrid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

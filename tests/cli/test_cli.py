@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 import pytest
-from designs import compiled
+from handmade import compiled
 
 import nashc.compiler
 from nashc.artifact import dump, load
@@ -334,6 +334,20 @@ def test_write_keeps_other_files_and_makes_parents(tmp_path):
     assert sorted(p.name for p in out.iterdir()) == ["design.json", "notes.txt", "report.txt"]
     write(compiled(), tmp_path / "c" / "d", {})
     assert (tmp_path / "c" / "d" / "design.json").read_bytes() == dump(compiled())
+
+
+def test_out_in_a_folder_of_somebody_else(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and access(path, mode))
+    write(compiled(), out, {})
+    assert [p.name for p in out.iterdir()] == ["design.json"]
+    with pytest.raises(NashcError, match="cannot write here; give another directory with -o"):
+        write(compiled(), tmp_path / "new", {})
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(NashcError, match="cannot write here"):
+        write(compiled(), out, {})
 
 
 def test_a_failed_write_changes_nothing(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from designs import board, compiled, hybrid
+from handmade import board, compiled, hybrid
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
