@@ -51,6 +51,12 @@ def test_batchnorm_folds_into_gemm(tmp_path, attributes):
     assert ops(simplified(tmp_path, model)) == ["Gemm", "Relu"]
 
 
+@pytest.mark.parametrize("shape", [(1, 6), (1,), (1, 1)])
+def test_gemm_bias_of_another_shape(tmp_path, shape):
+    model = net("(float[1,8] x) => (float[1,6] y)", f"a = Gemm(x, w, c) {BN} y = Relu(b)", w=(8, 6), c=shape, **norm(6))
+    assert ops(simplified(tmp_path, model)) == ["Gemm", "Relu"]
+
+
 def test_two_batchnorms_fold(tmp_path):
     body = f"a = Conv(x, w) {BN} y = BatchNormalization(b, g, t, m, v)"
     assert ops(simplified(tmp_path, net(X8, body, w=(6, 3, 1, 1), **norm(6)))) == ["Conv"]
