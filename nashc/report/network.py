@@ -9,8 +9,8 @@ from rich.text import Text
 from nashc.board import Board
 from nashc.core.network import Layer, Network, Unit
 from nashc.importer import Imported
-from nashc.report.tables import nest_text
-from nashc.report.text import cell, kib, lines_cell, percent, safe, table
+from nashc.report.tables import NEST, nest_text
+from nashc.report.text import Record, cell, kib, percent, records, safe, table
 
 
 def network_report(imported: Imported, board: Board | None = None, *, verbose: bool = False) -> Group:
@@ -20,7 +20,7 @@ def network_report(imported: Imported, board: Board | None = None, *, verbose: b
     parts: list[RenderableType] = [Text(safe(network.name), style="bold"), cell(ends), Text(), units(network)]
     parts += [host_nodes(network)] if any(layer.unit is Unit.HOST for layer in network.layers) else []
     parts += [on_chip(network, board)] if board is not None else []
-    parts.append(layers(network))
+    parts += [layers(network), Text(NEST, style="dim")]
     if verbose and imported.removed:
         rows = table("Nodes that became no layer", "node", "why")
         for skip in imported.removed:
@@ -69,21 +69,26 @@ def on_chip(network: Network, board: Board) -> Text:
     )
 
 
-def layers(network: Network) -> Table:
-    rows = table("Layers", ">#", "layer / op", "unit", "loop nest", "with", ">M MACs", ">weights KiB", ">output KiB")
-    for i, layer in enumerate(network.layers):
-        rows.add_row(
-            str(i),
-            lines_cell(layer.name, layer.op),
-            str(layer.unit),
-            nest_text(layer),
-            cell(layer.activation),
-            f"{layer.nest.macs / 1e6:,.3f}",
-            kib(weight_bits(layer)) if layer.weights is not None else "",
-            kib(network.tensor[layer.output].total_bits),
-            style="bold red" if layer.unit is Unit.HOST else "",
+def layers(network: Network) -> Text:
+    """What each layer computes and which unit serves it."""
+    rows = [
+        Record(
+            layer.name,
+            layer.op,
+            (
+                str(layer.unit),
+                nest_text(layer),
+                layer.activation,
+                f"{layer.nest.macs / 1e6:,.3f}",
+                kib(weight_bits(layer)) if layer.weights is not None else "",
+                kib(network.tensor[layer.output].total_bits),
+            ),
+            layer.unit is Unit.HOST,
         )
-    return rows
+        for layer in network.layers
+    ]
+    headings = ("unit", "loop nest", "with", ">M MAC-equivalents", ">weights KiB", ">output KiB")
+    return records("Layers", headings, rows)
 
 
 def _shapes(network: Network, names: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ from nashc.core.loops import LoopNest
 from nashc.core.network import Layer, Unit
 from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.resources import usable
-from nashc.report.text import cell, figure, kib, percent, safe, table
+from nashc.report.text import Record, cell, figure, kib, percent, records, safe, table
 
 STOPPED = {
     "budget": "the time budget ran out",
@@ -240,52 +240,36 @@ def spilled(design: Design) -> Iterator[Table]:
         yield rows
 
 
-LEGEND = """\
-buffers: KiB of one half of the input, weight and output buffer; every buffer has two halves.
+NEST = """\
 nest, tile: n images, g groups, k output and c input channels a group, output rows x columns;
-  f filter, s stride, d dilation, T terms a weight; what is 1 is left out.
+  f filter, s stride, d dilation, T terms a weight; what is 1 is left out."""
+LEGEND = f"""\
+buffers: KiB of one half of the input, weight and output buffer; every buffer has two halves.
+{NEST}
 flow: what stays put (o output-, w weight-, i input-stationary), then the order of the tile loops,
   outermost first; p is n, oy, ox.
 on chip: i first input, + further inputs, w weights, o output; a dot is an operand in DRAM.
 util: MAC-equivalents x terms over lanes x cycles. cycles: of one batch."""
 
 
-LAYER_COLUMNS = ("chunk", "loop nest", "tile", "flow", "on chip", "cycles", "bound by", "util")
-
-
 def layers(design: Design) -> Text:
-    """Two lines a layer: its name and operator; below it where and how it runs, and what that takes."""
+    """What each layer computes, where and how it runs, and what that takes."""
     labels = chunk_labels(design.accelerator)
-    rows: list[tuple[str, ...]] = [LAYER_COLUMNS]
+    rows = []
     for layer, result in zip(design.network.layers, design.layers, strict=True):
-        rows.append(_host_row(layer, result) if result.chunk < 0 else _layer_row(layer, result, labels[result.chunk]))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "".join(_padded(text, width, i) for i, (text, width) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
-    number = len(str(len(rows)))
-    text = Text()
-    text.append("Layers\n\n", style="bold")
-    text.append(f"{'#':>{number}} layer (operator)\n {lines[0]}\n", style="bold")
-    for i, (layer, line) in enumerate(zip(design.network.layers, lines[1:], strict=True)):
-        text.append(f"{i:>{number}} {safe(layer.name)} ({safe(layer.op)})\n")
-        text.append(f" {line}\n", style="bold red" if layer.unit is Unit.HOST else "")
-    return text
-
-
-def _padded(text: str, width: int, column: int) -> str:
-    """One column of a layer's second line; numbers to the right."""
-    right = LAYER_COLUMNS[column] in ("cycles", "util")
-    return " " + (text.rjust(width) if right else text.ljust(width))
+        on_host = result.chunk < 0
+        columns = _host_row(layer, result) if on_host else _layer_row(layer, result, labels[result.chunk])
+        rows.append(Record(layer.name, layer.op, columns, on_host))
+    headings = ("chunk", "loop nest", "tile", "flow", "on chip", ">cycles", "bound by", ">util")
+    return records("Layers", headings, rows)
 
 
 def _layer_row(layer: Layer, result: LayerResult, chunk: str) -> tuple[str, ...]:
     t, flow = result.mapping.tile, result.mapping.dataflow
     tile = f"{_loops(n=t.n, g=t.g, k=t.k, c=t.c)} {t.oy}x{t.ox}".strip()
     order = f"{flow[0]} {DATAFLOWS.get(flow).order}" if flow in DATAFLOWS else flow
-    row = (chunk, nest_text(layer), tile, order, _placement(layer, result), f"{result.cycles:,}", result.bound)
-    return (*map(safe, row), f"{result.utilisation:.1%}")
+    where = _placement(layer, result)
+    return chunk, nest_text(layer), tile, order, where, f"{result.cycles:,}", result.bound, f"{result.utilisation:.1%}"
 
 
 def _host_row(layer: Layer, result: LayerResult) -> tuple[str, ...]:

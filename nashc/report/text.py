@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from io import StringIO
 
 from rich import box
@@ -27,11 +29,6 @@ def cell(text: object, style: str = "") -> Text:
     return Text(safe(text), style=style)
 
 
-def lines_cell(*lines: str) -> Text:
-    """A table cell with one line for each text, whatever it holds."""
-    return Text("\n".join(map(safe, lines)))
-
-
 def table(title: str, *columns: str) -> Table:
     """A plain table; a column whose heading starts with '>' is right-aligned, '!' keeps it on one line."""
     made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
@@ -46,6 +43,38 @@ def table(title: str, *columns: str) -> Table:
             overflow="fold",
         )
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row of `records`: a name, the operator behind it, and its columns; `loud` ones are red."""
+
+    name: str
+    op: str
+    columns: tuple[str, ...]
+    loud: bool = False
+
+
+def records(title: str, headings: tuple[str, ...], rows: Sequence[Record]) -> Text:
+    """Two lines a row: number, name and operator; below them the columns. Room for names of any length.
+
+    A column whose heading starts with '>' is right-aligned.
+    """
+    cells = [tuple(h.lstrip(">") for h in headings), *(tuple(map(safe, row.columns)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [heading.startswith(">") for heading in headings]
+
+    def line(row: tuple[str, ...]) -> str:
+        parts = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
+        return "  " + " ".join(parts).rstrip()
+
+    number = len(str(len(rows)))
+    text = Text()
+    text.append(f"{title}\n\n{'#':>{number}} layer (operator)\n{line(cells[0])}\n", style="bold")
+    for i, (row, shown) in enumerate(zip(rows, cells[1:], strict=True)):
+        style = "bold red" if row.loud else ""
+        text.append(f"{i:>{number}} {safe(row.name)} ({safe(row.op)})\n{line(shown)}\n", style=style)
+    return text
 
 
 def render(content: RenderableType, width: int = WIDTH, *, color: bool = False) -> str:
