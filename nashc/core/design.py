@@ -23,7 +23,8 @@ class Chunk:
 
     `role` is the kind of layer it takes: "dense", "depthwise" (grouped with one input channel a group) or "all".
     `lanes` names the lane kind of the board file, or "mac" for 8x8 conv lanes that may mix DSPs and LUTs.
-    `dram_bits` is its static share of the DRAM bandwidth in bits a cycle.
+    `post_lanes` requantise that many outputs a cycle; `dram_bits` is its static share of the DRAM bandwidth in bits a
+    cycle.
     """
 
     unit: Unit
@@ -31,6 +32,7 @@ class Chunk:
     lanes: str
     unroll: Unroll
     weight_bits: int
+    post_lanes: int
     buffers: Buffers
     dram_bits: int
 

@@ -36,6 +36,7 @@ class BoundedSlot:
     dram_bits: int
     cycles: Ints = field(init=False)
     exact: np.ndarray = field(init=False)
+    each: dict[int, dict[Work, int]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cycles = sum(
@@ -43,6 +44,13 @@ class BoundedSlot:
             start=np.zeros(len(self.options), dtype=np.int64),
         )
         self.exact = np.zeros(len(self.options), dtype=bool)
+
+    def work_cycles(self, i: int) -> dict[Work, int]:
+        """The bound of each work on option i."""
+        if i not in self.each:
+            only = self.options.only(i)
+            self.each[i] = {w: int(busy_bound(only, w, self.machine, self.dram_bits)[0]) for w, _ in self.works}
+        return self.each[i]
 
     def refine(self, i: int) -> None:
         """Replace the bound of option i by its exact busy time in the best case: largest buffers, all on chip."""

@@ -21,7 +21,7 @@ from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, Machine, pages
 from nashc.hw.resources import chunk_resources, machine_of, memory_resources, usable
-from nashc.search.coarse import BoundedSlot, bounded_slot, busy_bound, least_interval, slot_costs, use_leftover
+from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs, use_leftover
 from nashc.search.finish import design_of, objective_of
 from nashc.search.plan import NoMapping, Planned, Planner
 from nashc.search.space import (
@@ -31,6 +31,7 @@ from nashc.search.space import (
     MEMORY_EIGHTHS,
     SHARE_SIXTEENTHS,
     Slot,
+    SlotOptions,
     partitions,
     slot_options,
     work_of,
@@ -71,6 +72,7 @@ class Search:
     options: Options
     progress: Progress | None = None
     parts: list[tuple[Slot, ...]] | None = None
+    table: Callable[[Slot], SlotOptions] | None = None
 
     def __post_init__(self) -> None:
         if self.options.clock_mhz is not None:
@@ -144,7 +146,7 @@ class Search:
         batches = BATCHES if self.options.batch is None else (self.options.batch,)
         found: list[Node] = []
         for p, partition in enumerate(self.parts or partitions(self.network)):
-            tables = [slot_options(s, self.network, self.board, self.machine, self.options) for s in partition]
+            tables = [self.options_of(slot) for slot in partition]
             if not all(len(t) for t in tables):
                 continue
             unrollings = 1
@@ -159,6 +161,11 @@ class Search:
                         self.guess(node)
                         found.append(node)
         return found
+
+    def options_of(self, slot: Slot) -> SlotOptions:
+        if self.table is not None:
+            return self.table(slot)
+        return slot_options(slot, self.network, self.board, self.machine, self.options)
 
     def rebound(self, node: Node) -> bool:
         """Recompute a node's bound from its slots' present bounds; False if nothing fits the board."""
@@ -229,10 +236,10 @@ class Search:
         away |= {*network.inputs, *network.outputs}
         compute, bits = [], []
         for slot, i in zip(node.slots, node.choice, strict=True):
-            only = slot.options.only(i)
             rows = [network.layers[m] for m in slot.options.slot.layers]
             works = [work_of(network, layer, node.batch) for layer in rows]
-            compute.append([int(busy_bound(only, w, self.machine, self.dram_bits)[0]) for w in works])
+            cycles = slot.work_cycles(i)
+            compute.append([cycles[w] for w in works])
             bits.append([
                 w.nest.weights * w.weight_bits * w.terms
                 + sum(network.tensor[n].total_bits for n in (*layer.inputs, layer.output) if n in away) * node.batch

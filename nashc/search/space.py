@@ -136,13 +136,20 @@ class SlotOptions:
     def __len__(self) -> int:
         return len(self.kind)
 
+    @property
+    def lanes(self) -> Ints:
+        return self.factors.prod(axis=1)
+
+    def take(self, index: Ints) -> SlotOptions:
+        """The slot with some of its options."""
+        return SlotOptions(
+            self.slot, self.machine, self.factors[index], self.post[index], self.kind[index], self.prices[:, index],
+            self.bram18[:, index],
+        )  # fmt: skip
+
     def only(self, i: int) -> SlotOptions:
         """The slot with option i alone."""
-        one = slice(i, i + 1)
-        return SlotOptions(
-            self.slot, self.machine, self.factors[one], self.post[one], self.kind[one], self.prices[:, one],
-            self.bram18[:, one],
-        )  # fmt: skip
+        return self.take(np.array([i]))
 
     def unroll(self, i: int) -> Unroll:
         return Unroll(*(int(v) for v in self.factors[i]))
