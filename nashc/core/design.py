@@ -182,9 +182,9 @@ class Certificate:
     stopped: str
 
     @property
-    def gap(self) -> float:
-        """Relative distance between the answer and the proven bound."""
-        return self.value / self.bound - 1 if self.bound > 0 else 0.0
+    def gap(self) -> float | None:
+        """Relative distance between the answer and the proven bound; None where no bound above zero is known."""
+        return self.value / self.bound - 1 if self.bound > 0 else None
 
 
 @dataclass(frozen=True)

@@ -147,28 +147,35 @@ def cheapest_choice(costs: list[np.ndarray], limits: np.ndarray) -> list[int] | 
     return [int(p) for p in picks[0]]
 
 
-def least_interval(slots: list[BoundedSlot], costs: list[np.ndarray], limits: np.ndarray) -> tuple[int, list[int]] | None:
-    """The least X for which every slot has an option of at most X cycles and all fit together, with the options."""
-    floor = max(int(s.cycles.min()) for s in slots)
-    levels = np.unique(np.concatenate([s.cycles[s.cycles >= floor] for s in slots]))
+def least_interval(
+    slots: list[BoundedSlot], costs: list[np.ndarray], limits: np.ndarray, at_least: int = 0
+) -> tuple[int, list[int]] | None:
+    """The least X for which every slot has an option of at most X cycles and all fit together, with the options.
 
-    def choice(x: int) -> list[int] | None:
-        allowed = [np.flatnonzero(s.cycles <= x) for s in slots]
+    `at_least` is a value that X is known not to fall below; the search gallops up from there.
+    """
+    floor = max(at_least, *(int(s.cycles.min()) for s in slots))
+    levels = np.unique(np.concatenate([[floor], *(s.cycles[s.cycles > floor] for s in slots)]))
+
+    def choice(level: int) -> list[int] | None:
+        allowed = [np.flatnonzero(s.cycles <= levels[level]) for s in slots]
         found = cheapest_choice([c[:, a] for c, a in zip(costs, allowed, strict=True)], limits)
         return None if found is None else [int(a[f]) for a, f in zip(allowed, found, strict=True)]
 
-    low, high = 0, len(levels) - 1
-    best = choice(int(levels[high]))
-    if best is None:
-        return None
+    low, high, best = 0, 0, choice(0)
+    while best is None:
+        if high == len(levels) - 1:
+            return None
+        low, high = high + 1, min(2 * high + 2, len(levels) - 1)
+        best = choice(high)
     while low < high:
         middle = (low + high) // 2
-        found = choice(int(levels[middle]))
+        found = choice(middle)
         if found is None:
             low = middle + 1
         else:
             high, best = middle, found
-    return int(levels[high]), best
+    return max(int(s.cycles[i]) for s, i in zip(slots, best, strict=True)), best
 
 
 def use_leftover(slots: list[BoundedSlot], costs: list[np.ndarray], limits: np.ndarray, choice: list[int]) -> list[int]:

@@ -24,7 +24,7 @@ from nashc.hw.tiles import TILE_DIMS, Extents, Tiles, fits
 from nashc.hw.traffic import cycles_bound
 
 MAX_COLUMN_TILES = 8
-FIRST_BATCH = 24
+FIRST_BATCH = 12
 
 
 @dataclass(frozen=True, slots=True)

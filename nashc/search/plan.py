@@ -6,7 +6,7 @@ best mapping of every layer and with the true occupancy of its schedule, and sol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,15 +14,15 @@ from nashc.board import Board
 from nashc.core.design import Accelerator, Chunk, Placement, Work, accepts
 from nashc.core.network import Network, Unit
 from nashc.hw.machine import PAGE_BITS, Machine, pages
-from nashc.hw.schedule import Lifetime, Schedule, Task, alive, busy, first_fit, latency, occupancy, periodic
+from nashc.hw.schedule import Lifetime, Schedule, Task, alive, first_fit, latency, occupancy, periodic
 from nashc.search.memory import LayerTimes, choose
 from nashc.search.mapping import Best, best_mapping
 from nashc.search.space import work_of
 
 FIRST_FIT = 0
-SCHEDULES = (2, 3, 4, 5, 6, FIRST_FIT)
+SCHEDULES = (3, 5, FIRST_FIT, 2, 4, 6)
 """Ways to schedule that a plan tries: numbers of segments, and first fit."""
-PLAN_ROUNDS = 4
+PLAN_ROUNDS = 3
 BURST_SHARE = 1.1
 """What bursts and halos add to the bare DRAM time in the integer program; exact mappings price the result."""
 
@@ -44,6 +44,7 @@ class Planned:
     copies: tuple[int, ...]
     memory_pages: int
     peak_pages: int
+    method: int
 
     @property
     def interval(self) -> int:
@@ -79,7 +80,9 @@ class Planner:
             for layer in network.layers
         )
         self.chunk_of = tuple(
-            -1 if layer.unit is Unit.HOST else next(i for i, c in enumerate(chunks) if accepts(c, layer))
+            -1
+            if layer.unit is Unit.HOST
+            else min((c.weight_bits, i) for i, c in enumerate(chunks) if accepts(c, layer))[1]
             for layer in network.layers
         )
         self.after = tuple(
@@ -143,17 +146,16 @@ class Planner:
         bits = sum(self.weight_bits[i] for i in self.pinned)
         return -(-max(0, bits - self.uram_bits) // PAGE_BITS)
 
-    def solve(self, *, memory_plan: bool = True) -> Planned:
-        """The best answer over all numbers of segments; without a memory plan everything stays in DRAM."""
-        if not memory_plan:
-            self.method = len(self.works)
-            return self.finish()
+    def solve(
+        self, methods: tuple[int, ...], value: Callable[[Planned], float], out_of_time: Callable[[], bool]
+    ) -> Planned:
+        """The plan of least value over some ways to schedule; with none of them everything stays in DRAM."""
         found = self.finish_all_away()
-        for method in SCHEDULES:
-            if found.interval <= self.floor:
+        for method in methods:
+            if out_of_time():
                 break
             for planned in self.plans(method):
-                if planned.interval < found.interval:
+                if value(planned) < value(found):
                     found = planned
         return found
 
@@ -211,11 +213,6 @@ class Planner:
         )
 
     @cached_property
-    def floor(self) -> int:
-        """Busy time of the busiest chunk with every operand on chip."""
-        return max(busy(self.plain_tasks).values())
-
-    @cached_property
     def weight_pages(self) -> tuple[float, ...]:
         return tuple(self.weight_bits.get(i, 0) / PAGE_BITS for i in range(len(self.works)))
 
@@ -259,4 +256,5 @@ class Planner:
             copies=tuple(copies),
             memory_pages=self.memory_pages,
             peak_pages=peak + self.pinned_pages(),
+            method=self.method,
         )

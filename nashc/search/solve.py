@@ -23,7 +23,7 @@ from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, Machine, pages
 from nashc.hw.resources import chunk_resources, machine_of, memory_resources, usable
 from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs, use_leftover
 from nashc.search.finish import design_of, objective_of
-from nashc.search.plan import NoMapping, Planned, Planner
+from nashc.search.plan import SCHEDULES, NoMapping, Planned, Planner
 from nashc.search.space import (
     BATCHES,
     BUFFER_LEVELS,
@@ -52,6 +52,7 @@ class Node:
     slots: list[BoundedSlot]
     batch: int
     memory_pages: int
+    interval: int = 0
     bound: float = 0.0
     estimate: float = 0.0
     choice: list[int] = field(default_factory=list)
@@ -153,11 +154,13 @@ class Search:
             for t in tables:
                 unrollings *= len(t) * len(BUFFER_LEVELS)
             for b, batch in enumerate(batches):
+                interval = 0
                 slots = [bounded_slot(t, self.network, batch, self.machine, self.dram_bits) for t in tables]
                 for m in MEMORY_EIGHTHS if self.options.memory_plan else (0,):
                     self.space += unrollings
-                    node = Node((p, b, m), slots, batch, total_pages * m // MEMORY_EIGHTHS[-1])
+                    node = Node((p, b, m), slots, batch, total_pages * m // MEMORY_EIGHTHS[-1], interval)
                     if self.rebound(node):
+                        interval = node.interval  # more memory leaves fewer resources, so the next is no less
                         self.guess(node)
                         found.append(node)
         return found
@@ -169,10 +172,11 @@ class Search:
 
     def rebound(self, node: Node) -> bool:
         """Recompute a node's bound from its slots' present bounds; False if nothing fits the board."""
-        found = least_interval(node.slots, *self.costs(node))
+        found = least_interval(node.slots, *self.costs(node), at_least=node.interval)
         if found is None:
             return False
-        interval, node.choice = found
+        node.interval, node.choice = found
+        interval = node.interval
         node.bound = self.objective_bound(node, max(interval, self.unavoidable(node)))
         return True
 
@@ -218,7 +222,7 @@ class Search:
 
     def tighten(self, node: Node) -> None:
         """Make the options that attain the node's bound exact, until they stay the same."""
-        while True:
+        while not self.out_of_time():
             open_slots = [(s, i) for s, i in zip(node.slots, node.choice, strict=True) if not s.exact[i]]
             if not open_slots:
                 return
@@ -262,13 +266,15 @@ class Search:
             return None
         chunks, node_pages = made
         shares = node.shares
-        found = self.planned(chunks, shares, node.batch, node_pages)
+        methods = SCHEDULES if self.options.memory_plan else ()
+        found = self.planned(chunks, shares, node.batch, node_pages, methods)
         for _ in range(SHARE_MOVES if found else 0):
             assert found is not None
             moved = self.better_shares(found, shares)
-            if moved == shares:
+            if moved == shares or self.out_of_time():
                 break
-            other = self.planned(chunks, moved, node.batch, node_pages)
+            again = (found.method,) if found.method in methods else ()
+            other = self.planned(chunks, moved, node.batch, node_pages, again)
             if other is None or self.value(other) >= self.value(found):
                 break
             found, shares = other, moved
@@ -323,7 +329,12 @@ class Search:
         return tuple(moved)
 
     def planned(
-        self, chunks: tuple[Chunk, ...], shares: tuple[int, ...], batch: int, memory_pages: int
+        self,
+        chunks: tuple[Chunk, ...],
+        shares: tuple[int, ...],
+        batch: int,
+        memory_pages: int,
+        methods: tuple[int, ...],
     ) -> Planned | None:
         sized = tuple(
             replace(c, dram_bits=max(1, self.dram_bits * s // SHARE_SIXTEENTHS))
@@ -333,7 +344,7 @@ class Search:
             self.network, self.board, self.machine, Accelerator(sized, batch), memory_pages, self.uram_bits
         )
         try:
-            return planner.solve(memory_plan=self.options.memory_plan)
+            return planner.solve(methods, self.value, self.out_of_time)
         except NoMapping:
             return None
 
