@@ -27,9 +27,7 @@ class Registry(Generic[T]):
         try:
             return self._values[name]
         except KeyError:
-            raise NashcError(
-                f"unknown {self.kind} '{name}'", hint=did_you_mean(name, self._values)
-            ) from None
+            raise NashcError(f"unknown {self.kind} '{name}'", hint=did_you_mean(name, self._values)) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

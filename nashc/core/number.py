@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-IntLike = TypeVar("IntLike", int, Ints)
+"""A vector of integers, one entry a candidate."""
 
 
-def ceil_div(a: IntLike, b: IntLike) -> IntLike:
+@overload
+def ceil_div(a: int, b: int) -> int: ...
+@overload
+def ceil_div(a: Ints, b: int | Ints) -> Ints: ...
+def ceil_div(a: int | Ints, b: int | Ints) -> int | Ints:
     """The least integer that is at least a / b; element-wise on arrays."""
     return -(-a // b)
 

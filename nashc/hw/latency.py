@@ -38,6 +38,8 @@ class Site:
     placement: Placement
 
 
+ONE = np.ones(1, dtype=np.int64)
+
 QUANTITIES = {"n": "n", "g": "g", "k": "k", "c": "c", "oy": "oy", "ox": "ox", "iy": "oy", "ix": "ox"}
 """Tile sizes that costs depend on, each with the loop that changes it."""
 
@@ -71,13 +73,13 @@ def exposed_cycles(work: Work, site: Site, extents: Extents) -> Ints:
     """Cycles of the first load and of the last store, in which the array stands still."""
     schedule = _Schedule(work, site, extents, ())
     last = {q: _last(getattr(extents, q)) for q in QUANTITIES}
-    return schedule.load_ports(schedule.fixed).max(axis=0) + schedule.store_ports(last).max(axis=0)
+    return _longest(schedule.load_ports(schedule.fixed)) + _longest(schedule.store_ports(last))
 
 
 def first_load(work: Work, site: Site, extents: Extents) -> Ints:
     """Cycles of slot -1 without its overhead."""
     schedule = _Schedule(work, site, extents, ())
-    return schedule.load_ports(schedule.fixed).max(axis=0)
+    return _longest(schedule.load_ports(schedule.fixed))
 
 
 def issue_cycles(work: Work, site: Site, tile: Values) -> Ints:
@@ -87,10 +89,10 @@ def issue_cycles(work: Work, site: Site, tile: Values) -> Ints:
     results of the pass before it drain into the output buffer, `post_lanes` a cycle.
     """
     unroll = site.unroll
-    reduction = ceil_div(tile["c"], np.int64(unroll.c)) * reduction_taps(work, unroll)
+    reduction = ceil_div(tile["c"], unroll.c) * reduction_taps(work, unroll)
     cycles = tile["n"] * np.maximum(reduction, drain_cycles(site.machine, unroll))
     for d in ("g", "k", "oy", "ox"):
-        cycles = cycles * ceil_div(tile[d], np.int64(getattr(unroll, d)))
+        cycles = cycles * ceil_div(tile[d], getattr(unroll, d))
     return cycles
 
 
@@ -123,7 +125,7 @@ def map_runs(
     blocks, rest = channels // CHANNEL_BLOCK, channels % CHANNEL_BLOCK
     pixels = rows * columns
     if scattered:
-        return [(pixels * blocks, np.int64(CHANNEL_BLOCK * bits)), (pixels * (rest > 0), rest * bits)]
+        return [(pixels * blocks, np.full(1, CHANNEL_BLOCK * bits)), (pixels * (rest > 0), rest * bits)]
     wide = columns == shape[1]
     whole = wide & (rows == shape[0])
     lines = np.where(wide, 1, rows)
@@ -138,13 +140,14 @@ def run_cycles(bits: Ints, machine: Machine, dram_bits: int) -> Ints:
     """DRAM cycles of one contiguous run behind others: its bursts, each held up by its beats or by the latency."""
 
     def burst(size: Ints) -> Ints:
-        beats = ceil_div(size, np.int64(dram_bits))
+        beats = ceil_div(size, dram_bits)
         return np.maximum(
-            beats + machine.burst_overhead, ceil_div(beats + machine.burst_latency, np.int64(machine.bursts_in_flight))
+            beats + machine.burst_overhead, ceil_div(beats + machine.burst_latency, machine.bursts_in_flight)
         )
 
     rest = bits % machine.burst_bits
-    return bits // machine.burst_bits * burst(np.int64(machine.burst_bits)) + (rest > 0) * burst(rest)
+    cycles: Ints = bits // machine.burst_bits * burst(machine.burst_bits * ONE) + (rest > 0) * burst(rest)
+    return cycles
 
 
 class _Schedule:
@@ -169,7 +172,7 @@ class _Schedule:
         rank = len(self.loops)
         first = self._corner(lambda a: a.here[:, 0])
         last = self._corner(lambda a: a.here[:, -1])
-        edges = self.load_ports(first).max(axis=0) + self.store_ports(last).max(axis=0)
+        edges = _longest(self.load_ports(first)) + _longest(self.store_ports(last))
         compute = issue_cycles(self.work, self.site, self._values(lambda a, _: a.here, rank))
         compute = compute + array_depth(self.machine, self.site.unroll)
         grid = np.broadcast_to(compute, (compute.shape[0], *(w.shape[1] for w in self.weights)))
@@ -183,7 +186,8 @@ class _Schedule:
         slots = np.maximum(grid, ports.max(axis=0)) + self.machine.step_overhead
         for level, weight in reversed(list(enumerate(self.weights))):
             slots = (slots * weight.reshape(weight.shape[0], *(1,) * level, weight.shape[1])).sum(axis=-1)
-        return slots + edges + 2 * self.machine.step_overhead + self.machine.layer_overhead
+        cycles: Ints = slots + edges + 2 * self.machine.step_overhead + self.machine.layer_overhead
+        return cycles
 
     def load_ports(self, first: Values) -> Ints:
         """Port cycles of slot -1."""
@@ -222,7 +226,7 @@ class _Schedule:
         if depth > level:
             return inner
         mask = np.zeros((1, *(1,) * depth, self.weights[depth].shape[1], *(1,) * (rank - depth - 1)), dtype=np.int64)
-        mask[(..., at, *(0,) * (rank - depth - 1))] = 1
+        mask.reshape(-1)[at] = 1
         return mask
 
     def _load(self, tile: Values, rank: int) -> Ints:
@@ -236,8 +240,7 @@ class _Schedule:
             self._move(runs, tile["n"], site.placement.inputs[0], dram, read)
         if work.weight_bits and self._changes(WEIGHT_DIMS, rank):
             bits = weight_tile_bits(work, tile["g"], tile["k"], tile["c"])
-            one = np.int64(1)
-            self._move([(one, bits)], one, site.placement.weights, dram, weight)
+            self._move([(ONE, bits)], ONE, site.placement.weights, dram, weight)
         if self._changes(OUTPUT_DIMS, rank):
             channels, area = tile["g"] * tile["k"], (nest.oy, nest.ox)
             begins = self._c_mask(rank, len(self.loops), at=0, carried=False, inner=True)
@@ -245,7 +248,7 @@ class _Schedule:
                 runs = (
                     map_runs(channels, tile["oy"], tile["ox"], area, extra.bits)
                     if extra.full
-                    else [(np.int64(1), channels * extra.bits)]
+                    else [(ONE, channels * extra.bits)]
                 )
                 self._move([(begins * count, bits) for count, bits in runs], tile["n"], on_chip, dram, read)
             if begins is not True:
@@ -268,24 +271,28 @@ class _Schedule:
         finished = [(done * count, bits) for count, bits in runs]
         self._move(finished, tile["n"], site.placement.output, dram, write)
         elements = tile["n"] * channels * tile["oy"] * tile["ox"]
-        post += done * ceil_div(elements, np.int64(post_lanes(self.machine, site.unroll)))
+        post += done * ceil_div(elements, post_lanes(self.machine, site.unroll))
         if done is not True:
             runs = map_runs(channels, tile["oy"], tile["ox"], area, PARTIAL_SUM_BITS, work.scattered)
             spilled = [((1 - np.int64(done)) * count, bits) for count, bits in runs]
             self._move(spilled, tile["n"], False, dram, write)
         return ports
 
-    def _move(
-        self, runs: list[tuple[Ints, Ints]], images: Ints, on_chip: bool, dram: Ints, port: Ints
-    ) -> None:
+    def _move(self, runs: list[tuple[Ints, Ints]], images: Ints, on_chip: bool, dram: Ints, port: Ints) -> None:
         if on_chip:
             for number, bits in runs:
-                port += number * images * ceil_div(bits, np.int64(self.machine.port_bits))
+                port += number * images * ceil_div(bits, self.machine.port_bits)
             return
-        moved = np.int64(0)
+        moved = 0 * ONE
         for number, bits in runs:
             moved = moved + number * images * run_cycles(bits, self.machine, self.site.dram_bits)
         dram += moved + (moved > 0) * self.machine.burst_latency
+
+
+def _longest(ports: Ints) -> Ints:
+    """Cycles of a slot without computation: those of its busiest port."""
+    cycles: Ints = ports.max(axis=0)
+    return cycles
 
 
 def _last(extent: Extent) -> Ints:

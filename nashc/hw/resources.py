@@ -109,8 +109,7 @@ def split_mac_lanes(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[
             moves.append((in_lut - on_plain, i, "plain", lanes))
     pairs, singles = [0] * len(chunks), [0] * len(chunks)
     for _, i, kind, most in sorted(moves, key=lambda m: (-m[0], m[1])):
-        most = min(most, pairs[i]) if kind == "unpair" else most
-        taken = min(most, dsp)
+        taken = min(most, dsp, pairs[i]) if kind == "unpair" else min(most, dsp)
         dsp -= taken
         if kind == "pair":
             pairs[i] += taken

@@ -10,11 +10,11 @@ time is reached (the dependency graph has no cycle over batches).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from nashc.core.number import Ints
-
 
 GROWTH = 0.005
 
@@ -204,7 +204,8 @@ def cut(tasks: tuple[Task, ...], segments: int) -> Ints:
         return np.arange(len(tasks), dtype=np.int64)
     cycles = np.array([t.cycles for t in tasks], dtype=np.int64)
     middle = np.cumsum(cycles) - cycles // 2
-    return np.minimum(middle * segments // max(1, int(cycles.sum())), segments - 1).astype(np.int64)
+    stage: Ints = np.minimum(middle * segments // max(1, int(cycles.sum())), segments - 1)
+    return stage
 
 
 def _list_schedule(tasks: tuple[Task, ...], stage: Ints) -> dict[int, list[int]]:
@@ -243,7 +244,7 @@ def _constraints(tasks: tuple[Task, ...], stage: Ints, order: dict[int, list[int
     for t, task in enumerate(tasks):
         edges.extend((p, t, tasks[p].cycles, 0) for p in task.after)
     for sequence in order.values():
-        for a, b in zip(sequence, sequence[1:], strict=False):
+        for a, b in pairwise(sequence):
             edges.append((a, b, tasks[a].cycles, int(stage[a] - stage[b])))
         a, b = sequence[-1], sequence[0]
         if a != b:

@@ -60,9 +60,7 @@ def volumes(work: Work, extents: Extents, flow: Dataflow) -> Volumes:
         weights = (nest.weights * work.weight_bits * work.terms + parameters) * weight_again
     spatial_tiles = extents.oy.count * extents.ox.count
     extras = tuple(
-        np.full_like(inputs, outputs * e.bits)
-        if e.full
-        else spatial_tiles * (work.batch * nest.g * nest.k * e.bits)
+        np.full_like(inputs, outputs * e.bits) if e.full else spatial_tiles * (work.batch * nest.g * nest.k * e.bits)
         for e in work.extras
     )
     inside = np.zeros_like(inputs, dtype=bool)
@@ -95,7 +93,7 @@ def issue_total(work: Work, site: Site, extents: Extents) -> Ints:
     total = np.full_like(extents.n.count, work.batch)
     for d in ("g", "k", "c", "oy", "ox"):
         extent = getattr(extents, d)
-        lanes = np.int64(getattr(unroll, d))
+        lanes = getattr(unroll, d)
         full, last = ceil_div(extent.first, lanes), ceil_div(extent.last, lanes)
         if d == "c":
             full, last = np.maximum(full * taps, drain), np.maximum(last * taps, drain)
@@ -113,7 +111,7 @@ def cycles_bound(work: Work, site: Site, extents: Extents, flow: Dataflow) -> In
     bursts = np.zeros_like(compute)
     image = work.batch * nest.g
     if place.inputs[0]:
-        read = read + ceil_div(moved.input, np.int64(machine.port_bits))
+        read = read + ceil_div(moved.input, machine.port_bits)
     else:
         dram = dram + moved.input
         bursts = bursts + moved.input_loads
@@ -127,7 +125,8 @@ def cycles_bound(work: Work, site: Site, extents: Extents, flow: Dataflow) -> In
         dram = dram + moved.output
         bursts = bursts + 1
     handshakes = machine.burst_overhead * np.maximum(bursts, dram // machine.burst_bits)
-    dram = ceil_div(dram, np.int64(site.dram_bits)) + handshakes + machine.burst_latency * bursts
-    post = ceil_div(np.full_like(compute, image * nest.k * nest.oy * nest.ox), np.int64(post_lanes(machine, site.unroll)))
+    dram = ceil_div(dram, site.dram_bits) + handshakes + machine.burst_latency * bursts
+    post = ceil_div(np.full_like(compute, image * nest.k * nest.oy * nest.ox), post_lanes(machine, site.unroll))
     busy = np.maximum(compute + exposed_cycles(work, site, extents), np.maximum(dram, np.maximum(read, post)))
-    return busy + (steps + 2) * machine.step_overhead + machine.layer_overhead
+    bound: Ints = busy + (steps + 2) * machine.step_overhead + machine.layer_overhead
+    return bound

@@ -26,9 +26,7 @@ NO_LUT_MAC = 1e9
 """LUTs of a MAC that a design may not use."""
 
 
-def baseline(
-    name: str, network: Network, board: Board, options: Options, progress: Progress | None = None
-) -> Design:
+def baseline(name: str, network: Network, board: Board, options: Options, progress: Progress | None = None) -> Design:
     """The design of a named baseline; raises NashcError for an unknown name or when it does not fit."""
     return BASELINES.get(name)(network, board, options, progress)
 

@@ -99,7 +99,8 @@ def busy_bound(options: SlotOptions, work: Work, machine: Machine, dram_bits: in
     tiling = np.array([least_tiling_cost(work, machine, int(d)) for d in levels])[level_of]
     stores = -(-outputs // lanes) + 3 * machine.step_overhead + 1
     loads = -(-weights // port) + 3 * machine.step_overhead + 1
-    return np.maximum(issue + tiling, np.maximum(stores, loads)) + machine.layer_overhead
+    busy: Ints = np.maximum(issue + tiling, np.maximum(stores, loads)) + machine.layer_overhead
+    return busy
 
 
 @lru_cache(maxsize=100_000)

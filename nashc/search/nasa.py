@@ -46,14 +46,10 @@ def row_stationary(table: SlotOptions) -> SlotOptions:
     return table.take(np.flatnonzero(single & rows))
 
 
-def equal_times(
-    network: Network, board: Board, options: Options, tables: dict[Slot, SlotOptions]
-) -> dict[Slot, int]:
+def equal_times(network: Network, board: Board, options: Options, tables: dict[Slot, SlotOptions]) -> dict[Slot, int]:
     """For each slot the option with most lanes within its share of the operations, at the largest scale that fits."""
     limit = usable(board, options.max_lut, options.max_dsp, options.max_bram36)
-    work = {
-        slot: sum(network.layers[i].nest.macs * terms(network, i) for i in slot.layers) for slot in tables
-    }
+    work = {slot: sum(network.layers[i].nest.macs * terms(network, i) for i in slot.layers) for slot in tables}
     most = {slot: max(1, work[slot]) for slot in tables if slot.unit is not Unit.VECTOR}
     scale = max((int(tables[s].lanes.max()) / w for s, w in most.items()), default=1.0)
     while most and all(len(t) for t in tables.values()):
@@ -64,8 +60,10 @@ def equal_times(
             picks[slot] = int(fits[np.argmax(table.lanes[fits])])
         chunks = tuple(tables[s].chunk(i, 0, 1) for s, i in picks.items())
         parts = chunk_resources(board, chunks, limit.dsp)
-        if sum((p.lut for p in parts)) <= limit.lut and sum(p.dsp for p in parts) <= limit.dsp and (
-            sum(p.bram18 for p in parts) <= limit.bram18
+        if (
+            sum(p.lut for p in parts) <= limit.lut
+            and sum(p.dsp for p in parts) <= limit.dsp
+            and (sum(p.bram18 for p in parts) <= limit.bram18)
         ):
             return picks
         if all(tables[s].lanes[i] == tables[s].lanes.min() for s, i in picks.items()):

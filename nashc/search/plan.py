@@ -15,8 +15,8 @@ from nashc.core.design import Accelerator, Chunk, Placement, Work, accepts
 from nashc.core.network import Network, Unit
 from nashc.hw.machine import PAGE_BITS, Machine, pages
 from nashc.hw.schedule import Lifetime, Schedule, Task, alive, first_fit, latency, occupancy, periodic
-from nashc.search.memory import LayerTimes, choose
 from nashc.search.mapping import Best, best_mapping
+from nashc.search.memory import LayerTimes, choose
 from nashc.search.space import work_of
 
 FIRST_FIT = 0
@@ -33,7 +33,7 @@ class Planned:
 
     accelerator: Accelerator
     chunk_of: tuple[int, ...]
-    works: tuple[Work, ...]
+    works: tuple[Work | None, ...]
     placements: tuple[Placement, ...]
     best: tuple[Best | None, ...]
     tasks: tuple[Task, ...]
@@ -89,9 +89,7 @@ class Planner:
             tuple(sorted({p for name in layer.inputs for p in network.producers.get(name, ())}))
             for layer in network.layers
         )
-        self.page_count = {
-            t.name: pages(t.total_bits * self.accelerator.batch) for t in network.tensors
-        }
+        self.page_count = {t.name: pages(t.total_bits * self.accelerator.batch) for t in network.tensors}
         self.weight_bits = {
             i: w.nest.weights * w.weight_bits * w.terms + 64 * w.nest.g * w.nest.k
             for i, w in enumerate(self.works)

@@ -7,7 +7,7 @@ lane kind and a buffer level; the accelerator adds a memory size, DRAM shares an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 
 import numpy as np
@@ -24,6 +24,7 @@ from nashc.hw.resources import (
     DRAIN_BITS,
     MAC_LANES,
     chunk_buffers,
+    machine_of,
     usable,
 )
 
@@ -40,7 +41,7 @@ VECTOR_UNROLLS = tuple(Unroll(g=g, ox=x) for g in (4, 8, 16) for x in (1, 2, 4))
 POST_LANES = (16, 32, 64)
 """Requantising lanes of a chunk; an array with fewer accumulators has one for each."""
 DUAL_PRICES = (0.0, 49.0, 60.0, 140.0, 228.0)
-"""LUTs a DSP is worth: at each price, cheapest lanes give a valid lower bound of the LUTs of all mac chunks together."""
+"""LUTs a DSP is worth: at each price, the cheapest lanes give a lower bound of the LUTs of all mac chunks together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,7 @@ def work_of(network: Network, layer: Layer, batch: int) -> Work:
     """What the cost of a layer depends on."""
     output = network.tensor[layer.output]
     full = layer.nest.g * layer.nest.k * layer.nest.oy * layer.nest.ox
-    extras = tuple(
-        Extra(network.tensor[name].bits, network.tensor[name].elements >= full) for name in layer.inputs[1:]
-    )
+    extras = tuple(Extra(network.tensor[name].bits, network.tensor[name].elements >= full) for name in layer.inputs[1:])
     weights = layer.weights
     return Work(
         layer.nest,
@@ -89,9 +88,9 @@ def partitions(network: Network, *, merged_only: bool = False) -> list[tuple[Slo
         groups.setdefault((layer.unit, _width_class(layer)), []).append(i)
     choices = []
     for (unit, _), members in groups.items():
-        bits = max((network.layers[i].weights.bits if network.layers[i].weights else 1) for i in members)  # type: ignore[union-attr]
+        bits = max(weights.bits if (weights := network.layers[i].weights) else 1 for i in members)
         lanes = lane_kinds(unit, bits)
-        whole = (Slot(unit, "all", lanes, bits, tuple(members)),)
+        whole: tuple[Slot, ...] = (Slot(unit, "all", lanes, bits, tuple(members)),)
         depthwise = tuple(i for i in members if network.layers[i].nest.depthwise)
         dense = tuple(i for i in members if not network.layers[i].nest.depthwise)
         if unit is Unit.VECTOR or not depthwise or not dense or merged_only:
@@ -138,7 +137,8 @@ class SlotOptions:
 
     @property
     def lanes(self) -> Ints:
-        return self.factors.prod(axis=1)
+        lanes: Ints = self.factors.prod(axis=1)
+        return lanes
 
     def take(self, index: Ints) -> SlotOptions:
         """The slot with some of its options."""
@@ -194,15 +194,13 @@ def slot_options(slot: Slot, network: Network, board: Board, machine: Machine, o
     return _priced(slot, table.astype(np.int64), board, machine, limit.lut, limit.dsp, limit.bram18)
 
 
-def _priced(
-    slot: Slot, table: Ints, board: Board, machine: Machine, lut: int, dsp: int, bram18: int
-) -> SlotOptions:
+def _priced(slot: Slot, table: Ints, board: Board, machine: Machine, lut: int, dsp: int, bram18: int) -> SlotOptions:
     lanes = table.prod(axis=1)
     cheapest = min(board.lanes[k].lut_tree for k in ("dsp", "dsp_packed", *(x for x in slot.lanes if x != MAC_LANES)))
     table = table[lanes * cheapest <= lut]
     accumulators = table[:, 0] * table[:, 1] * table[:, 3] * table[:, 4]
     variants = [np.minimum(most, accumulators) for most in POST_LANES]
-    distinct = [np.ones(len(table), dtype=bool)] + [a < b for a, b in zip(variants, variants[1:], strict=False)]
+    distinct = [np.ones(len(table), dtype=bool)] + [a < b for a, b in pairwise(variants)]
     post = np.concatenate([v[d] for v, d in zip(variants, distinct, strict=True)])
     table = np.concatenate([table[d] for d in distinct])
     lanes = table.prod(axis=1)
@@ -239,17 +237,17 @@ def _priced(
                 rows.append(overhead + price * fixed + in_pairs * paired + (lanes - in_pairs) * alone)
             prices.append(np.stack(rows))
         else:
-            cost = overhead + lanes * _each(board, kind, reduction)
+            luts = overhead + lanes * _each(board, kind, reduction)
             used = fixed + np.ceil(lanes * board.lanes[kind].dsp_per_lane)
-            prices.append(np.stack([cost + price * used for price in DUAL_PRICES]))
+            prices.append(np.stack([luts + price * used for price in DUAL_PRICES]))
         kinds.append(np.full(len(table), number))
     repeated = np.tile(table, (len(slot.lanes), 1))
     posts = np.tile(post, len(slot.lanes))
-    price, kind_of = np.concatenate(prices, axis=1), np.concatenate(kinds)
+    costs, kind_of = np.concatenate(prices, axis=1), np.concatenate(kinds)
     memory = np.tile(memory, (1, len(slot.lanes)))
     limits = np.array([lut + p * dsp for p in DUAL_PRICES])[:, None]
-    keep = np.flatnonzero((price <= limits).all(axis=0) & (memory[0] <= bram18))
-    return SlotOptions(slot, machine, repeated[keep], posts[keep], kind_of[keep], price[:, keep], memory[:, keep])
+    keep = np.flatnonzero((costs <= limits).all(axis=0) & (memory[0] <= bram18))
+    return SlotOptions(slot, machine, repeated[keep], posts[keep], kind_of[keep], costs[:, keep], memory[:, keep])
 
 
 def _each(board: Board, kind: str, reduction: Ints) -> np.ndarray:
@@ -259,15 +257,15 @@ def _each(board: Board, kind: str, reduction: Ints) -> np.ndarray:
 
 def explain(network: Network, board: Board, options: Options) -> str:
     """The declared space for a network on a board, in words and numbers."""
-    from nashc.hw.resources import machine_of
-
     machine = machine_of(board)
     lines = ["accelerator space"]
     for partition in partitions(network):
         sizes = {s.name: len(slot_options(s, network, board, machine, options)) for s in partition}
         total = prod(sizes.values()) * len(BUFFER_LEVELS) ** len(sizes) * len(MEMORY_EIGHTHS)
         parts = ", ".join(f"{name}: {count:,} unrollings" for name, count in sizes.items())
-        lines.append(f"  {parts}; x {len(BUFFER_LEVELS)} buffer levels each x {len(MEMORY_EIGHTHS)} memory sizes = {total:.3g}")
+        lines.append(
+            f"  {parts}; x {len(BUFFER_LEVELS)} buffer levels each x {len(MEMORY_EIGHTHS)} memory sizes = {total:.3g}"
+        )
     lines.append(f"  channel factors {CHANNEL_FACTORS}, pixel factors {PIXEL_FACTORS}, filter factors 1 or all taps")
     lines.append(f"  DRAM shares in {SHARE_SIXTEENTHS}ths, batch {options.batch or BATCHES}")
     return "\n".join(lines)

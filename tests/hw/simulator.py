@@ -92,11 +92,13 @@ def simulate(work, unroll, dram_bits, machine, placement, tile, loops):
     nest, result = work.nest, Result()
     bounds = {"n": work.batch, "g": nest.g, "k": nest.k, "c": nest.c, "oy": nest.oy, "ox": nest.ox}
     grids = [list(enumerate(pieces(bounds[d], getattr(tile, d)))) for d in loops]
-    counts = {d: len(grid) for d, grid in zip(loops, grids)}
-    steps = [dict(zip(loops, choice)) for choice in product(*grids)]
+    counts = {d: len(grid) for d, grid in zip(loops, grids, strict=True)}
+    steps = [dict(zip(loops, choice, strict=True)) for choice in product(*grids)]
 
     input_total, output_total = nest.g * nest.c, nest.g * nest.k
-    weight_bits = lambda g, k, c: g * k * c * nest.fy * nest.fx * work.weight_bits * work.terms + 64 * g * k
+
+    def weight_bits(g, k, c):
+        return g * k * c * nest.fy * nest.fx * work.weight_bits * work.terms + 64 * g * k
 
     def move(runs, bits, on_chip, images, slot, port, write=False):
         if runs and images and not on_chip:
@@ -138,7 +140,7 @@ def simulate(work, unroll, dram_bits, machine, placement, tile, loops):
         output_dims = "g k n oy ox".split()
         if before is None or key(step, output_dims) != key(before, output_dims):
             if step["c"][0] == 0:
-                for extra, on_chip in zip(work.extras, placement.inputs[1:]):
+                for extra, on_chip in zip(work.extras, placement.inputs[1:], strict=True):
                     runs = output_runs(step, False) if extra.full else [s["g"] * s["k"]]
                     move(runs, extra.bits, on_chip, s["n"], slot, "act_read")
             else:

@@ -91,7 +91,9 @@ def test_least_interval_is_the_brute_force_optimum(data):
     sizes = [data.draw(st.integers(1, 6)) for _ in range(count)]
     cycles = [data.draw(st.lists(st.integers(1, 30), min_size=n, max_size=n)) for n in sizes]
     costs = [
-        np.array(data.draw(st.lists(st.lists(st.integers(0, 9), min_size=n, max_size=n), min_size=2, max_size=2)), float)
+        np.array(
+            data.draw(st.lists(st.lists(st.integers(0, 9), min_size=n, max_size=n), min_size=2, max_size=2)), float
+        )
         for n in sizes
     ]
     limits = np.array(data.draw(st.lists(st.integers(0, 20), min_size=2, max_size=2)), float)

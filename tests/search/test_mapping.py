@@ -13,8 +13,8 @@ from nashc.hw.tiles import Extents, Tiles, fits
 from nashc.search.mapping import MAX_COLUMN_TILES, best_mapping, channel_tiles, group_tiles, pixel_tiles
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
-from simulator import simulate  # noqa: E402
-from strategies import machines, placements, unrolls, works  # noqa: E402
+from simulator import simulate
+from strategies import machines, placements, unrolls, works
 
 
 def declared(work, unroll, buffers):
