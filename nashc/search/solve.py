@@ -41,6 +41,7 @@ Progress = Callable[[str, float], None]
 MAX_PLANNED = 6
 SHARE_MOVES = 4
 LIVE_TENSORS = 3
+FITTING_ROUNDS = 16
 URAM_BITS = 4096 * 64
 
 
@@ -285,7 +286,7 @@ class Search:
         options are chosen again under tighter ones until the exact count fits."""
         costs, limits = self.costs(node)
         choice = use_leftover(node.slots, costs, limits, node.choice)
-        for _ in range(8):
+        for _ in range(FITTING_ROUNDS):
             for level in reversed(range(len(BUFFER_LEVELS))):
                 chunks = tuple(
                     s.options.chunk(i, level, self.dram_bits) for s, i in zip(node.slots, choice, strict=True)
@@ -296,7 +297,7 @@ class Search:
             excess = max(used.lut - self.limit.lut, 0) + max(used.ff - self.limit.ff, 0) // 2
             excess += 200 * max(used.dsp - self.limit.dsp, 0)
             limits = limits.copy()
-            limits[: len(DUAL_PRICES)] -= max(excess, 200)
+            limits[: len(DUAL_PRICES)] -= min(max(excess, 200), self.limit.lut // 20)
             found = least_interval(node.slots, costs, limits)
             if found is None:
                 return None

@@ -40,7 +40,7 @@ BATCHES = (1, 2, 4, 8, 16)
 VECTOR_UNROLLS = tuple(Unroll(g=g, ox=x) for g in (4, 8, 16) for x in (1, 2, 4))
 POST_LANES = (16, 32, 64)
 """Requantising lanes of a chunk; an array with fewer accumulators has one for each."""
-DUAL_PRICES = (0.0, 49.0, 60.0, 140.0, 228.0)
+DUAL_PRICES = (0.0, 49.0, 60.0, 140.0, 228.0, 1e4)
 """LUTs a DSP is worth: at each price, the cheapest lanes give a lower bound of the LUTs of all mac chunks together."""
 
 
@@ -120,8 +120,8 @@ def lane_kinds(unit: Unit, bits: int) -> tuple[str, ...]:
 class SlotOptions:
     """All choices of a slot but its buffer level, as vectors: one unrolling and lane kind an entry.
 
-    `factors` holds the unrolling as columns g k c oy ox fy fx, `post` the requantising lanes; `prices[p]` the LUTs when a DSP costs DUAL_PRICES[p];
-    `bram18[b]` the buffers at level b.
+    `factors` holds the unrolling as columns g k c oy ox fy fx, `post` the requantising lanes; `prices[p]` the LUTs
+    when a DSP costs DUAL_PRICES[p]; `bram18[b]` the buffers at level b.
     """
 
     slot: Slot
