@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+
 from nashc.board import Board
 from nashc.core.design import Accelerator, Chunk, Placement, Work, accepts
 from nashc.core.network import Network, Unit
-from nashc.hw.machine import PAGE_BITS, Machine, pages
+from nashc.hw.latency import run_cycles
+from nashc.hw.machine import CHANNEL_BLOCK, PAGE_BITS, Machine, pages
 from nashc.hw.schedule import Lifetime, Schedule, Task, alive, first_fit, latency, occupancy, periodic
 from nashc.search.mapping import Best, best_mapping
 from nashc.search.memory import LayerTimes, choose
@@ -95,6 +98,15 @@ class Planner:
             for i, w in enumerate(self.works)
             if w is not None and w.weight_bits
         }
+
+    def away_cycles(self, i: int, name: str, rate: int) -> float:
+        """About the DRAM cycles of a tensor of layer i that is not on chip, for the integer program."""
+        layer, tensor = self.network.layers[i], self.network.tensor[name]
+        bits = tensor.total_bits * self.accelerator.batch
+        if layer.scattered and name == layer.output:
+            run = CHANNEL_BLOCK * tensor.bits
+            return bits / run * float(run_cycles(np.array([run]), self.machine, rate)[0])
+        return bits / rate * BURST_SHARE
 
     def spillable(self) -> set[str]:
         """Tensors that may live on chip: written and read by chunks, neither end of the network."""
@@ -216,14 +228,14 @@ class Planner:
 
     @cached_property
     def layer_times(self) -> tuple[LayerTimes, ...]:
-        network, batch, rows = self.network, self.accelerator.batch, []
+        network, rows = self.network, []
         for i, layer in enumerate(network.layers):
             if self.chunk_of[i] < 0:
                 rows.append(LayerTimes(-1, self.plain_tasks[i].cycles, (), 0.0))
                 continue
             rate = self.accelerator.chunks[self.chunk_of[i]].dram_bits
             names = dict.fromkeys((*layer.inputs, layer.output))
-            operands = tuple((n, network.tensor[n].total_bits * batch / rate * BURST_SHARE) for n in names)
+            operands = tuple((n, self.away_cycles(i, n, rate)) for n in names)
             weight = self.weight_bits.get(i, 0) / rate * BURST_SHARE
             rows.append(LayerTimes(self.chunk_of[i], self.plain_tasks[i].cycles, operands, weight))
         return tuple(rows)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
@@ -84,6 +85,7 @@ class Search:
         self.limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
         self.uram_bits = self.limit.uram * URAM_BITS
         self.started = time.monotonic()
+        self.least_ms = float("inf")
         self.space = 0
         self.refined = 0
 
@@ -110,6 +112,11 @@ class Search:
             found = self.plan(node)
             if found is not None and (value := self.value(found)) < best_value:
                 best, best_value = found, value
+        if best is None and self.least_ms < float("inf"):
+            raise NashcError(
+                f"no design found keeps --max-latency-ms {self.options.max_latency_ms:g}",
+                hint=f"the least latency found is {self.least_ms:.4g} ms",
+            )
         if best is None:
             raise NashcError(
                 f"no accelerator for '{self.network.name}' fits on {self.board.name}",
@@ -131,6 +138,7 @@ class Search:
         if self.options.max_latency_ms is not None:
             milliseconds = planned.latency / self.board.clock_mhz / 1e3
             if milliseconds > self.options.max_latency_ms:
+                self.least_ms = min(self.least_ms, milliseconds)
                 return float("inf")
         return objective_of(self.options.objective, self.network, self.board, self.machine, planned)
 
@@ -147,16 +155,17 @@ class Search:
         total_pages = self.limit.bram18 // 2 // PAGE_BANKS
         batches = BATCHES if self.options.batch is None else (self.options.batch,)
         found: list[Node] = []
-        for p, partition in enumerate(self.parts or partitions(self.network)):
-            tables = [self.options_of(slot) for slot in partition]
-            if not all(len(t) for t in tables):
-                continue
-            unrollings = 1
-            for t in tables:
-                unrollings *= len(t) * len(BUFFER_LEVELS)
-            for b, batch in enumerate(batches):
+        bounded: dict[tuple[Slot, int], BoundedSlot] = {}
+        parts = self.parts or partitions(self.network)
+        for slot in dict.fromkeys(slot for partition in parts for slot in partition):
+            table = self.options_of(slot)
+            for batch in batches:
+                bounded[slot, batch] = bounded_slot(table, self.network, batch, self.machine, self.dram_bits)
+        for p, partition in enumerate(parts):
+            unrollings = prod(len(bounded[slot, batches[0]].options) * len(BUFFER_LEVELS) for slot in partition)
+            for b, batch in enumerate(batches if unrollings else ()):
                 interval = 0
-                slots = [bounded_slot(t, self.network, batch, self.machine, self.dram_bits) for t in tables]
+                slots = [bounded[slot, batch] for slot in partition]
                 for m in MEMORY_EIGHTHS if self.options.memory_plan else (0,):
                     self.space += unrollings
                     node = Node((p, b, m), slots, batch, total_pages * m // MEMORY_EIGHTHS[-1], interval)
