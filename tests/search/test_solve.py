@@ -1,6 +1,7 @@
 """Whole designs: every one is legal, fits its limits, repeats byte for byte and never beats its certificate."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -65,7 +66,7 @@ def check(design, network, options):
     for spans in taken.values():
         spans.sort()
         ring = [*spans, (spans[0][0] + design.interval_cycles, 0)]
-        assert all(a + length <= b for (a, length), (b, _) in zip(ring, ring[1:], strict=False))
+        assert all(a + length <= b for (a, length), (b, _) in pairwise(ring))
     assert sum(c.dram_bits for c in design.accelerator.chunks) <= BOARD.dram_bytes_per_cycle * 8
     assert design.plan.peak_banks <= design.plan.banks
     for name, copies in design.plan.resident:
@@ -91,7 +92,8 @@ def test_limits_are_kept_and_never_help(network):
     try:
         design = solve(network, BOARD, tight)
     except NashcError as error:
-        assert "fits" in str(error)
+        if "fits" not in str(error):
+            raise
         return
     check(design, network, tight)
     assert design.certificate.bound >= solve(network, BOARD, Options(batch=1)).certificate.bound
@@ -104,7 +106,8 @@ def test_baselines_are_legal_designs_of_the_plain_network(network):
         try:
             design = baseline(name, network, BOARD, Options(batch=1))
         except NashcError as error:
-            assert "fit" in str(error)
+            if "fit" not in str(error):
+                raise
             continue
         check(design, design.network, Options())
         if name != "nasa-f":
