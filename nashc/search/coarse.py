@@ -26,7 +26,7 @@ from nashc.search.mapping import best_mapping, candidate_tiles
 from nashc.search.space import BUFFER_LEVELS, SlotOptions, work_of
 
 
-@dataclass
+@dataclass(eq=False)
 class BoundedSlot:
     """A slot's options with a lower bound of the busy cycles of each; `exact` marks bounds that were refined."""
 
@@ -74,6 +74,9 @@ def on_chip(work: Work) -> Placement:
 
 
 def bounded_slot(options: SlotOptions, network: Network, batch: int, machine: Machine, dram_bits: int) -> BoundedSlot:
+    """The slot's options with their bounds. In the bounds the on-chip ports are at least as fast as the DRAM, so that
+    having everything on chip is the best case on any board."""
+    machine = replace(machine, port_bits=max(machine.port_bits, dram_bits))
     works = Counter(work_of(network, network.layers[i], batch) for i in options.slot.layers)
     return BoundedSlot(options, tuple(works.items()), machine, dram_bits)
 

@@ -160,14 +160,14 @@ class Planner:
         self, methods: tuple[int, ...], value: Callable[[Planned], float], out_of_time: Callable[[], bool]
     ) -> Planned:
         """The plan of least value over some ways to schedule; with none of them everything stays in DRAM."""
-        found = self.finish_all_away()
+        found: Planned | None = None
         for method in methods:
-            if out_of_time():
+            if found is not None and out_of_time():
                 break
             for planned in self.plans(method):
-                if value(planned) < value(found):
+                if found is None or value(planned) < value(found):
                     found = planned
-        return found
+        return found or self.finish_all_away()
 
     def finish_all_away(self) -> Planned:
         """Everything in DRAM: always possible, with one layer a segment."""

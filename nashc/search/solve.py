@@ -2,8 +2,8 @@
 
 A node of the search is a partition, a batch and a memory size. Its bound is the least busy time that any choice of
 unrollings reaches (coarse stage, refined until the options that attain it are exact), or the DRAM time of traffic that
-no plan of its memory avoids. Its estimate says what a plan is likely to reach. Nodes are planned (fine stage) in the
-order of their estimates; those whose bound is no better than the best plan are dropped.
+no plan of its memory avoids. Its estimate says what a plan is likely to reach. The nodes with the best estimates get
+a first plan (fine stage), the best of those a thorough one. The certificate's bound is the least over all nodes.
 """
 
 from __future__ import annotations
@@ -39,14 +39,17 @@ from nashc.search.space import (
 )
 
 Progress = Callable[[str, float], None]
-MAX_PLANNED = 6
+LISTED, LISTED_PER_BATCH, PLANNED = 10, 4, 3
+"""Nodes that get a first plan, at most so many of one batch, and those that get a thorough one."""
+REFINED = 150
+"""Options made exact at most."""
 SHARE_MOVES = 4
 LIVE_TENSORS = 3
 FITTING_ROUNDS = 16
 URAM_BITS = 4096 * 64
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """One (partition, batch, memory size), with its bound and estimate in units of the objective."""
 
@@ -92,26 +95,8 @@ class Search:
     def run(self) -> Design:
         if not any(layer.unit is not Unit.HOST for layer in self.network.layers):
             raise NashcError("no node of the model runs on the accelerator", hint="see 'nashc inspect MODEL'")
-        waiting = sorted(self.nodes(), key=lambda n: (n.estimate, n.key))
-        best: Planned | None = None
-        best_value, closed, planned, stopped = float("inf"), float("inf"), 0, "plans"
-        while waiting:
-            node = waiting.pop(0)
-            if node.bound >= best_value:
-                continue
-            if best is not None and (self.out_of_time() or planned >= MAX_PLANNED):
-                waiting.append(node)
-                stopped = "limit" if planned >= MAX_PLANNED else "budget"
-                break
-            self.tighten(node)
-            if node.bound >= best_value:
-                continue
-            closed = min(closed, node.bound)
-            planned += 1
-            self.report(f"planning accelerator {planned}", planned / MAX_PLANNED)
-            found = self.plan(node)
-            if found is not None and (value := self.value(found)) < best_value:
-                best, best_value = found, value
+        nodes = self.nodes()
+        best, best_value = self.descend(nodes)
         if best is None and self.least_ms < float("inf"):
             raise NashcError(
                 f"no design found keeps --max-latency-ms {self.options.max_latency_ms:g}",
@@ -122,7 +107,7 @@ class Search:
                 f"no accelerator for '{self.network.name}' fits on {self.board.name}",
                 hint="try a larger board, smaller --batch, or relax --max-* limits",
             )
-        bound = min([closed, best_value, *(n.bound for n in waiting)])
+        bound, stopped = self.prove(nodes, best_value)
         certificate = Certificate(
             objective=self.options.objective,
             value=best_value,
@@ -130,9 +115,53 @@ class Search:
             optimal=best_value <= bound,
             space=self.space,
             refined=self.refined,
-            stopped="proven" if best_value <= bound else stopped,
+            stopped=stopped,
         )
         return design_of(self.network, self.board, self.machine, best, certificate, self.resources(best.accelerator))
+
+    def descend(self, nodes: list[Node]) -> tuple[Planned | None, float]:
+        """The best plan: a quick plan of each node on the short list, a thorough one of the most promising."""
+        best: Planned | None = None
+        best_value = float("inf")
+        surveyed: list[tuple[float, tuple[int, int, int], Node]] = []
+        listed = self.shortlist(nodes)
+        for thorough in (False, True):
+            chosen = [n for _, _, n in sorted(surveyed, key=lambda s: s[:2])[:PLANNED]] if thorough else listed
+            for count, node in enumerate(chosen):
+                if best is not None and self.out_of_time():
+                    break
+                self.report("thorough plans" if thorough else "first plans", count / len(chosen))
+                self.tighten(node)
+                if node.bound >= best_value:
+                    continue
+                found = self.plan(node, SCHEDULES if thorough else SCHEDULES[:1])
+                if found is not None:
+                    surveyed.append((self.value(found), node.key, node))
+                    if surveyed[-1][0] < best_value:
+                        best, best_value = found, surveyed[-1][0]
+        return best, best_value
+
+    def shortlist(self, nodes: list[Node]) -> list[Node]:
+        """The nodes with the best estimates, at most LISTED_PER_BATCH a batch, and the best without a memory."""
+        order = sorted(nodes, key=lambda n: (n.estimate, n.key))
+        listed = [n for n in order if n.memory_pages == 0][:1]
+        for node in order:
+            same = sum(n.batch == node.batch for n in listed)
+            if node not in listed and same < LISTED_PER_BATCH and len(listed) < LISTED:
+                listed.append(node)
+        return sorted(listed, key=lambda n: (n.estimate, n.key))
+
+    def prove(self, nodes: list[Node], value: float) -> tuple[float, str]:
+        """(a bound of the objective over the whole space, why it is no better): the loosest nodes are made exact."""
+        while True:
+            node = min(nodes, key=lambda n: (n.bound, n.key))
+            if node.bound >= value:
+                return value, "proven"
+            if all(s.exact[i] for s, i in zip(node.slots, node.choice, strict=True)):
+                return node.bound, "plans"
+            if self.refined >= REFINED or self.out_of_time():
+                return node.bound, "limit" if self.refined >= REFINED else "budget"
+            self.tighten(node)
 
     def value(self, planned: Planned) -> float:
         if self.options.max_latency_ms is not None:
@@ -269,16 +298,17 @@ class Search:
         interval, node.shares = share_out(times)
         node.estimate = interval / node.batch
 
-    def plan(self, node: Node) -> Planned | None:
+    def plan(self, node: Node, methods: tuple[int, ...]) -> Planned | None:
         """The fine stage on a node's best accelerator: buffers, DRAM shares, memory plan, schedule."""
         made = self.fitting(node)
         if made is None:
             return None
         chunks, node_pages = made
         shares = node.shares
-        methods = SCHEDULES if self.options.memory_plan else ()
+        if not self.options.memory_plan or not (node.memory_pages or self.uram_bits):
+            methods = ()
         found = self.planned(chunks, shares, node.batch, node_pages, methods)
-        for _ in range(SHARE_MOVES if found else 0):
+        for _ in range(SHARE_MOVES if found and len(methods) > 1 else 0):
             assert found is not None
             moved = self.better_shares(found, shares)
             if moved == shares or self.out_of_time():
