@@ -22,7 +22,7 @@ from nashc.core.number import Ints
 from nashc.hw.latency import Site, first_load
 from nashc.hw.machine import Machine
 from nashc.hw.tiles import weight_tile_bits
-from nashc.search.mapping import best_mapping, candidate_tiles
+from nashc.search.mapping import Best, best_mapping, candidate_tiles
 from nashc.search.space import BUFFER_LEVELS, SlotOptions, work_of
 
 
@@ -61,7 +61,7 @@ class BoundedSlot:
         machine = replace(self.machine, post_lanes=chunk.post_lanes)
         total = 0
         for work, count in self.works:
-            best = best_mapping(work, chunk.unroll, chunk.buffers, self.dram_bits, machine, on_chip(work))
+            best = best_case(work, chunk.unroll, chunk.buffers, self.dram_bits, machine)
             if best is None:
                 self.cycles[i] = np.iinfo(np.int64).max // 4
                 return
@@ -69,21 +69,34 @@ class BoundedSlot:
         self.cycles[i] = total
 
 
-def on_chip(work: Work) -> Placement:
-    return Placement((True,) * (1 + len(work.extras)), True, True)
+ON_CHIP = Placement((True,), True, True)
+
+
+def without_extras(work: Work) -> Work:
+    """The work with its main input alone. Input and extras share a read port on chip, so having them all there is not
+    the best case; leaving the extras out is below every placement of them."""
+    return replace(work, extras=())
+
+
+def best_case(work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, machine: Machine) -> Best | None:
+    """The mapping that no placement, smaller buffers or smaller DRAM share gets below.
+
+    Every operand has an on-chip port of its own then, each at least as fast as the whole DRAM.
+    """
+    ideal = replace(machine, port_bits=max(machine.port_bits, dram_bits))
+    return best_mapping(without_extras(work), unroll, buffers, dram_bits, ideal, ON_CHIP)
 
 
 def bounded_slot(options: SlotOptions, network: Network, batch: int, machine: Machine, dram_bits: int) -> BoundedSlot:
-    """The slot's options with their bounds. In the bounds the on-chip ports are at least as fast as the DRAM, so that
-    having everything on chip is the best case on any board."""
-    machine = replace(machine, port_bits=max(machine.port_bits, dram_bits))
+    """The slot's options with the bounds of their busy time."""
     works = Counter(work_of(network, network.layers[i], batch) for i in options.slot.layers)
     return BoundedSlot(options, tuple(works.items()), machine, dram_bits)
 
 
 def busy_bound(options: SlotOptions, work: Work, machine: Machine, dram_bits: int) -> Ints:
     """Fewest cycles of a layer on each option, whatever the mapping and placement."""
-    nest, factors = work.nest, options.factors
+    work, nest, factors = without_extras(work), work.nest, options.factors
+    machine = replace(machine, port_bits=max(machine.port_bits, dram_bits))
     passes = np.full(len(options), work.batch, dtype=np.int64)
     taken = np.full(len(options), work.terms, dtype=np.int64)
     for column, d in enumerate(("g", "k", "c", "oy", "ox", "fy", "fx")):
@@ -95,13 +108,12 @@ def busy_bound(options: SlotOptions, work: Work, machine: Machine, dram_bits: in
     lanes = options.post
     one = np.ones(1, dtype=np.int64)
     weights = int(weight_tile_bits(work, one * nest.g, one * nest.k, one * nest.c)[0])
-    port = max(machine.port_bits, dram_bits)
     accumulators = factors[:, 0] * factors[:, 1] * factors[:, 3] * factors[:, 4]
     issue = passes * np.maximum(taken, -(-accumulators // lanes))
     levels, level_of = np.unique(depth, return_inverse=True)
     tiling = np.array([least_tiling_cost(work, machine, int(d)) for d in levels])[level_of]
     stores = -(-outputs // lanes) + 3 * machine.step_overhead + 1
-    loads = -(-weights // port) + 3 * machine.step_overhead + 1
+    loads = -(-weights // machine.port_bits) + 3 * machine.step_overhead + 1
     busy: Ints = np.maximum(issue + tiling, np.maximum(stores, loads)) + machine.layer_overhead
     return busy
 
@@ -116,8 +128,7 @@ def least_tiling_cost(work: Work, machine: Machine, depth: int) -> int:
     """
     endless = 1 << 60
     _, extents = candidate_tiles(work, Unroll(), Buffers(endless, endless, endless))
-    placement = on_chip(work)
-    site = Site(Unroll(), machine.port_bits, machine, placement)
+    site = Site(Unroll(), machine.port_bits, machine, ON_CHIP)
     first = first_load(work, site, extents)
     steps = extents.steps()
     return int((first + steps * (depth + machine.step_overhead)).min()) + 2 * machine.step_overhead + 1

@@ -11,13 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
 
 from nashc.board import Board
 from nashc.core.design import Accelerator, Certificate, Chunk, Design, Resources
-from nashc.core.network import Network, Unit
+from nashc.core.network import Layer, Network, Tensor, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, Machine, pages
@@ -239,8 +240,7 @@ class Search:
             size = tensor.total_bits * node.batch
             ends = tensor.name in network.inputs or tensor.name in network.outputs
             if ends or pages(size) > node.memory_pages:
-                written = tensor.name in network.producers
-                bits += size * written + size * (tensor.name in network.consumers) * (not self.skips(tensor.name))
+                bits += size * self.chunk_moves[tensor.name]
         weights = sum(
             layer.nest.weights * layer.weights.bits * layer.weights.terms
             for layer in network.layers
@@ -249,15 +249,20 @@ class Search:
         bits += max(0, weights - node.memory_pages * PAGE_BITS - self.uram_bits)
         return -(-bits // self.dram_bits)
 
-    def skips(self, name: str) -> bool:
-        """Whether a layer may read less than the whole tensor (a stride larger than its filter)."""
-        readers = self.network.consumers.get(name, ())
-        return all(
-            self.network.layers[i].nest.stride[0] > self.network.layers[i].nest.fy
-            or self.network.layers[i].nest.stride[1] > self.network.layers[i].nest.fx
-            or self.network.layers[i].inputs[0] != name
-            for i in readers
-        )
+    @cached_property
+    def chunk_moves(self) -> dict[str, int]:
+        """How often chunks move the whole of each tensor at the least: written by one chunk layer, and read if some
+        chunk layer needs all of it. The host's transfers are not the chunks'."""
+        network, moves = self.network, dict.fromkeys((t.name for t in self.network.tensors), 0)
+        for layer in network.layers:
+            if layer.unit is Unit.HOST:
+                continue
+            if len(network.producers[layer.output]) == 1:
+                moves[layer.output] = 1 + moves[layer.output]
+        for tensor in network.tensors:
+            readers = (network.layers[i] for i in network.consumers.get(tensor.name, ()))
+            moves[tensor.name] += any(layer.unit is not Unit.HOST and reads_all(layer, tensor) for layer in readers)
+        return moves
 
     def tighten(self, node: Node) -> None:
         """Make the options that attain the node's bound exact, until they stay the same."""
@@ -387,6 +392,16 @@ class Search:
             return planner.solve(methods, self.value, self.out_of_time)
         except NoMapping:
             return None
+
+
+def reads_all(layer: Layer, tensor: Tensor) -> bool:
+    """Whether the windows of a layer cover its whole main input (other operands do not count, they may broadcast)."""
+    nest = layer.nest
+    covered = all(
+        nest.stride[axis] <= nest.span(axis, 1) and nest.span(axis, outputs) - nest.pad[axis] >= size
+        for axis, outputs, size in ((0, nest.oy, nest.iy), (1, nest.ox, nest.ix))
+    )
+    return layer.inputs[0] == tensor.name and covered and nest.g * nest.c * nest.iy * nest.ix == tensor.elements
 
 
 def share_out(times: list[list[int]]) -> tuple[int, tuple[int, ...]]:

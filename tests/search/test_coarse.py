@@ -1,18 +1,25 @@
 """Coarse bounds never exceed exact results, and the least interval is the optimum of the product space."""
 
+import sys
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nashc.board import load_board
+from nashc.core.design import Buffers
 from nashc.core.loops import LoopNest
 from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.core.options import Options
 from nashc.hw.resources import chunk_resources, machine_of, usable
-from nashc.search.coarse import bounded_slot, cheapest_choice, front, least_interval
+from nashc.search.coarse import best_case, bounded_slot, cheapest_choice, front, least_interval
+from nashc.search.mapping import best_mapping
 from nashc.search.space import BUFFER_LEVELS, DUAL_PRICES, partitions, slot_options
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
+from strategies import machines, placements, unrolls, works
 
 BOARD = load_board("fpga-pynq-z2")
 MACHINE = machine_of(BOARD)
@@ -59,6 +66,23 @@ def test_dual_prices_bound_the_exact_resources():
                     assert options.prices[row, i] <= used.lut + price * used.dsp + 1e-6
             for level in range(len(BUFFER_LEVELS)):
                 assert options.bram18[level][i] == chunk_resources(BOARD, (options.chunk(i, level, 1),), 0)[0].bram18
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_placement_buffer_or_share_gets_below_the_best_case(data):
+    work = data.draw(works())
+    unroll, machine = data.draw(unrolls), data.draw(machines)
+    dram_bits = data.draw(st.integers(16, 900))
+    halves = [data.draw(st.sampled_from([1 << 14, 1 << 16, 1 << 18])) for _ in range(3)]
+    large = Buffers(*(h * data.draw(st.sampled_from([1, 2, 8])) for h in halves))
+    real = best_mapping(
+        work, unroll, Buffers(*halves), data.draw(st.integers(8, dram_bits)), machine, data.draw(placements(work))
+    )
+    ideal = best_case(work, unroll, large, dram_bits, machine)
+    if real is not None:
+        assert ideal is not None
+        assert ideal.cycles <= real.cycles
 
 
 tables = st.integers(1, 6).flatmap(
