@@ -18,8 +18,8 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-RELATIVE_GAP = 5e-3
-NODE_LIMIT = 500
+RELATIVE_GAP = 2e-2
+NODE_LIMIT = 60
 
 
 @dataclass(frozen=True, slots=True)

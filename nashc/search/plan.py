@@ -23,8 +23,9 @@ from nashc.search.memory import LayerTimes, choose
 from nashc.search.space import work_of
 
 FIRST_FIT = 0
-SCHEDULES = (3, 5, FIRST_FIT, 2, 4, 6)
-"""Ways to schedule that a plan tries: numbers of segments, and first fit."""
+SEGMENTS_PER_CHUNK = (1.0, 1.6, 0.0, 0.7, 2.3)
+"""Ways to schedule that a plan tries: segments for each chunk (balanced chunks need a batch each to be busy all the
+time, and some more where their layers differ); 0 is first fit."""
 PLAN_ROUNDS = 3
 BURST_SHARE = 1.1
 """What bursts and halos add to the bare DRAM time in the integer program; exact mappings price the result."""
@@ -56,6 +57,12 @@ class Planned:
     @property
     def latency(self) -> int:
         return latency(self.tasks)
+
+
+def methods_for(chunks: int) -> tuple[int, ...]:
+    """Numbers of segments to try for an accelerator of that many chunks, and FIRST_FIT."""
+    counts = (max(2, round(f * chunks)) if f else FIRST_FIT for f in SEGMENTS_PER_CHUNK)
+    return tuple(dict.fromkeys(counts))
 
 
 class NoMapping(Exception):

@@ -25,7 +25,7 @@ from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, Machine, pages
 from nashc.hw.resources import chunk_resources, machine_of, memory_resources, usable
 from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs, use_leftover
 from nashc.search.finish import design_of, objective_of
-from nashc.search.plan import SCHEDULES, NoMapping, Planned, Planner
+from nashc.search.plan import NoMapping, Planned, Planner, methods_for
 from nashc.search.space import (
     BATCHES,
     BUFFER_LEVELS,
@@ -135,7 +135,8 @@ class Search:
                 self.tighten(node)
                 if node.bound >= best_value:
                     continue
-                found = self.plan(node, SCHEDULES if thorough else SCHEDULES[:1])
+                methods = methods_for(len(node.slots))
+                found = self.plan(node, methods if thorough else methods[:1])
                 if found is not None:
                     surveyed.append((self.value(found), node.key, node))
                     if surveyed[-1][0] < best_value:
@@ -198,7 +199,7 @@ class Search:
                 slots = [bounded[slot, batch] for slot in partition]
                 for m in MEMORY_EIGHTHS if self.options.memory_plan else (0,):
                     self.space += unrollings
-                    node = Node((p, b, m), slots, batch, total_pages * m // MEMORY_EIGHTHS[-1], interval)
+                    node = Node((p, b, m), slots, batch, total_pages * m // 8, interval)
                     if self.rebound(node):
                         interval = node.interval  # more memory leaves fewer resources, so the next is no less
                         self.guess(node)

@@ -7,7 +7,7 @@ lane kind and a buffer level; the accelerator adds a memory size, DRAM shares an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -32,7 +32,7 @@ CHANNEL_FACTORS = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64
 PIXEL_FACTORS = (1, 2, 4, 7, 8, 14, 16, 28)
 BUFFER_LEVELS = ((8, 8, 16), (16, 16, 32), (32, 32, 64), (64, 64, 128))
 """KiB of one half of the input, weight and output buffer; wide ports may need more."""
-MEMORY_EIGHTHS = tuple(range(9))
+MEMORY_EIGHTHS = (0, 2, 3, 4, 5, 6)
 """On-chip memory, in eighths of the usable BRAM."""
 SHARE_SIXTEENTHS = 16
 """DRAM shares are whole sixteenths of the bandwidth and sum to the whole."""
@@ -79,8 +79,8 @@ def work_of(network: Network, layer: Layer, batch: int) -> Work:
 
 
 def partitions(network: Network, *, merged_only: bool = False) -> list[tuple[Slot, ...]]:
-    """All partitions of the network into slots: each unit with one chunk for all its layers, or, where it has both
-    kinds, with one for dense and one for depthwise layers."""
+    """The partitions of the network into slots: every unit that has both kinds with one chunk for dense and one for
+    depthwise layers, or every unit with one chunk for all its layers."""
     groups: dict[tuple[Unit, int], list[int]] = {}
     for i, layer in enumerate(network.layers):
         if layer.unit is Unit.HOST:
@@ -98,7 +98,9 @@ def partitions(network: Network, *, merged_only: bool = False) -> list[tuple[Slo
         else:
             split = (Slot(unit, "dense", lanes, bits, dense), Slot(unit, "depthwise", lanes, bits, depthwise))
             choices.append([split, whole])
-    return [tuple(slot for part in parts for slot in part) for parts in product(*choices)]
+    split = tuple(slot for options in choices for slot in options[0])
+    merged = tuple(slot for options in choices for slot in options[-1])
+    return list(dict.fromkeys([split, merged]))
 
 
 def _width_class(layer: Layer) -> int:
