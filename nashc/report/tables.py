@@ -20,8 +20,8 @@ from nashc.report.text import Record, cell, figure, kib, percent, records, safe,
 
 STOPPED = {
     "budget": "the time budget ran out",
-    "limit": "the limit of planned accelerators was reached",
-    "plans": "every candidate left was planned, and memory plan and schedule keep the gap",
+    "limit": "the limit of refined unrollings was reached",
+    "plans": "the bound is as high as this relaxation brings it; memory plan and schedule keep the gap",
 }
 VALUE_UNITS = {"fps": "cycles an image", "latency": "cycles", "energy": "pJ an image", "edp": "pJ ms an image"}
 

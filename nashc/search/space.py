@@ -98,9 +98,7 @@ def partitions(network: Network, *, merged_only: bool = False) -> list[tuple[Slo
         else:
             split = (Slot(unit, "dense", lanes, bits, dense), Slot(unit, "depthwise", lanes, bits, depthwise))
             choices.append([split, whole])
-    split = tuple(slot for options in choices for slot in options[0])
-    merged = tuple(slot for options in choices for slot in options[-1])
-    return list(dict.fromkeys([split, merged]))
+    return list(dict.fromkeys(tuple(slot for found in choices for slot in found[end]) for end in (0, -1)))
 
 
 def _width_class(layer: Layer) -> int:
