@@ -1,0 +1,84 @@
+"""Every named case of bad input and the first mutations; benchmarks/bad_input.py runs 2,000 and some in processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from bad_files import FILES
+from bad_models import MODELS
+from judge import Case, judge
+from mutations import mutation, originals, valid
+
+CASES = (*MODELS, *FILES)
+MUTATIONS = 150
+HANGS = {
+    ("graph", "functions of 2^40 nodes"): "inlining has no limit",
+    ("compile", "pad by 2^40"): "sizes inside the graph have no limit",
+    ("compile", "convolution of 2^41 rows"): "sizes inside the graph have no limit",
+}
+OPEN = {
+    ("graph", "weight stored twice"): "accepted",
+    ("graph", "node without operator"): "the message lists every operator",
+    ("shapes", "reshape to another size"): "accepted",
+    ("shapes", "shift codes of 99"): "accepted",
+    ("shapes", "pad by 2^40"): "sizes inside the graph have no limit",
+    ("shapes", "resize by 10^12"): "sizes inside the graph have no limit",
+    ("attributes", "Conv pads=[1099511627776,0,1099511627776,0]"): "sizes inside the graph have no limit",
+    ("attributes", "Conv kernel_shape=[5,5]"): "accepted, the weight's shape counts",
+    ("attributes", 'Conv auto_pad="SIDEWAYS"'): "accepted",
+    ("names", "markup in an unknown operator"): "the message lists every operator",
+    ("names", "10,000 characters in an error"): "names in messages are not cut",
+    ("bytes", "20 nested graphs"): "the message lists every operator",
+    ("external data", "10,000 characters"): "the message names the data file alone, uncut",
+    ("external data", "link to itself"): "exit code 3",
+    ("out", "link to itself"): "exit code 3",
+}
+"""Known defects of nashc; an entry goes when its defect does."""
+
+
+def parameters() -> list[object]:
+    found = []
+    for case in CASES:
+        key = (case.kind, case.name)
+        marks = []
+        if key in HANGS:
+            marks = [pytest.mark.xfail(run=False, reason=f"hangs: {HANGS[key]}")]
+        elif key in OPEN:
+            marks = [pytest.mark.xfail(strict=False, reason=OPEN[key])]
+        found.append(pytest.param(case, marks=marks, id=f"{case.kind}-{case.name}"))
+    return found
+
+
+@pytest.mark.parametrize("case", parameters())
+def test_bad_input_is_one_clear_line(case, tmp_path):
+    assert not judge(case, tmp_path).faults
+
+
+def test_there_are_enough_cases_and_each_has_a_name():
+    names = Counter((case.kind, case.name) for case in CASES)
+    assert len(names) >= 60
+    assert max(names.values()) == 1
+    assert HANGS.keys() | OPEN.keys() <= names.keys()
+
+
+@pytest.mark.parametrize("number", range(len(originals())))
+def test_what_is_mutated_was_valid(number, tmp_path):
+    assert not judge(valid(number), tmp_path).faults
+
+
+@pytest.mark.parametrize("start", range(0, MUTATIONS, 50))
+def test_mutations_are_refused_or_still_valid(start, tmp_path):
+    faults = {}
+    for seed in range(start, start + 50):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        case = mutation(seed)
+        faults[f"{case.kind}, {case.name}"] = judge(case, folder, codes=(0, 2)).faults
+    assert {name: found for name, found in faults.items() if found} == {}
+
+
+@pytest.mark.parametrize("case", [MODELS[0], FILES[0], FILES[-1]], ids=lambda case: case.name)
+def test_a_process_of_its_own_does_the_same(case: Case, tmp_path: Path):
+    assert not judge(case, tmp_path, process=True).faults
