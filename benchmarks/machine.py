@@ -14,7 +14,11 @@ import numpy as np
 def heading() -> str:
     """One line of markdown that says where and when the figures below it were measured."""
     model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     command = " ".join(["python", *(Path(sys.argv[0]).parts[-2:] and [os.path.relpath(sys.argv[0])]), *sys.argv[1:]])

@@ -64,7 +64,9 @@ def main() -> None:
         "hybrid, a third each": (hybrid, board),
     }
     print(heading(), "\n")
-    print(f"{plain.macs / 1e6:.1f} MMAC, {sum(x.nest.weights for x in plain.layers if x.weights) / 1e6:.2f} M weights\n")
+    print(
+        f"{plain.macs / 1e6:.1f} MMAC, {sum(x.nest.weights for x in plain.layers if x.weights) / 1e6:.2f} M weights\n"
+    )
     print(f"| FPS on {args.target} (proven gap; search s) | " + " | ".join(CASES) + " |")
     print("|---" * (1 + len(CASES)) + "|")
     for name, (network, target) in rows.items():

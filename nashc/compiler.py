@@ -131,6 +131,8 @@ def chunk_labels(accelerator: Accelerator) -> tuple[str, ...]:
 
 def check_out(out: Path) -> None:
     """Raises NashcError where results cannot be written: better before a long search than after it."""
+    if out.is_symlink() and not out.exists():
+        raise NashcError("a link that leads nowhere", where=str(out), hint="give another directory with -o")
     if out.exists() and not out.is_dir():
         raise NashcError("not a directory", where=str(out), hint="give the directory to write the results into")
     full = out.resolve()

@@ -6,6 +6,11 @@ import difflib
 from collections.abc import Iterable
 
 
+MOST_NAMES = 16
+MOST_CHARACTERS = 500
+"""Of a place or a hint; what went wrong may list nodes and gets eight times as much."""
+
+
 class NashcError(Exception):
     """Bad input or an impossible request; the command line prints it and exits with 2.
 
@@ -13,7 +18,7 @@ class NashcError(Exception):
     """
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
-        self.what, self.where, self.hint = what, where, hint
+        self.what, self.where, self.hint = _cut(what, 8 * MOST_CHARACTERS), _cut(where), _cut(hint)
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -27,4 +32,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"known: {', '.join(names)}" if names else ""
+    shown = [*names[:MOST_NAMES], f"... ({len(names)} in all)"] if len(names) > MOST_NAMES else names
+    return f"known: {', '.join(shown)}" if names else ""
+
+
+def _cut(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Names come from files and may be of any length: a long text keeps its ends."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} [...] {text[-half:]}"

@@ -18,6 +18,10 @@ from nashc.passes.graph import is_constant, is_op, is_used, mark_constants, stat
 from nashc.passes.provenance import Skip, sources
 
 
+MAX_ELEMENTS, MAX_MACS = 2**31, 2**48
+"""Limits of one layer for one image; the largest classifiers stay below by factors of a thousand."""
+
+
 def build(model: ir.Model, name: str) -> tuple[Network, tuple[Skip, ...]]:
     """The network of a simplified model, and its nodes that became no layer."""
     graph = model.graph
@@ -36,7 +40,21 @@ def build(model: ir.Model, name: str) -> tuple[Network, tuple[Skip, ...]]:
     idle = [n for node in graph if computes_constant(node) for n in sources(node) if n not in in_layers]
     constants = tuple(dict.fromkeys(b.constants))
     network = Network(name, tuple(b.layers), tuple(b.tensors.values()), (*inputs, *constants), outputs)
+    _check_sizes(network)
     return network, (*b.views, *(Skip(n, "computes a constant") for n in idle))
+
+
+def _check_sizes(network: Network) -> None:
+    """Raises NashcError for sizes that no accelerator computes and that only a damaged file has."""
+    for layer in network.layers:
+        nest, elements = layer.nest, network.tensor[layer.output].elements
+        loops = (nest.g, nest.k, nest.c, nest.oy, nest.ox, nest.fy, nest.fx, nest.iy, nest.ix, *nest.pad)
+        if max(elements, *loops) > MAX_ELEMENTS or nest.macs > MAX_MACS:
+            raise NashcError(
+                f"{elements:,} outputs and {nest.macs:,} MACs are beyond any accelerator",
+                where=f"node '{layer.name}' ({layer.op})",
+                hint="check the shapes and pads of the model, or give smaller ones with --shape",
+            )
 
 
 def _input_bits(value: ir.Value) -> int:

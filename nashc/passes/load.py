@@ -140,7 +140,7 @@ def _check_external(tensor: onnx.TensorProto, folder: Path, file: str) -> int:
     if not location or "\0" in location or os.path.isabs(location) or ".." in Path(location.replace("\\", "/")).parts:
         raise NashcError(f"external data at '{location}' is outside the model's folder", where=file, hint=hint)
     target = folder / location
-    if not target.resolve().is_relative_to(folder):
+    if not Path(os.path.realpath(target)).is_relative_to(folder):
         raise NashcError(f"external data at '{location}' leads out of the model's folder", where=file, hint=hint)
     if not target.is_file():
         raise NashcError(f"external data file '{location}' is missing", where=file, hint="copy it next to the model")

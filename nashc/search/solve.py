@@ -136,7 +136,7 @@ class Search:
                 if node.bound >= best_value:
                     continue
                 methods = methods_for(len(node.slots))
-                found = self.plan(node, methods if thorough else methods[:1])
+                found = self.plan(node, *((methods, SHARE_MOVES) if thorough else (methods[:1], 0)))
                 if found is not None:
                     surveyed.append((self.value(found), node.key, node))
                     if surveyed[-1][0] < best_value:
@@ -144,14 +144,15 @@ class Search:
         return best, best_value
 
     def shortlist(self, nodes: list[Node]) -> list[Node]:
-        """The nodes with the best estimates, at most LISTED_PER_BATCH a batch, and the best without a memory."""
+        """The best node without a memory, which is quick to plan, then those with the best estimates, at most
+        LISTED_PER_BATCH a batch."""
         order = sorted(nodes, key=lambda n: (n.estimate, n.key))
         listed = [n for n in order if n.memory_pages == 0][:1]
         for node in order:
             same = sum(n.batch == node.batch for n in listed)
             if node not in listed and same < LISTED_PER_BATCH and len(listed) < LISTED:
                 listed.append(node)
-        return sorted(listed, key=lambda n: (n.estimate, n.key))
+        return listed
 
     def prove(self, nodes: list[Node], value: float) -> tuple[float, str]:
         """(a bound of the objective over the whole space, why it is no better): the loosest nodes are made exact."""
@@ -304,17 +305,18 @@ class Search:
         interval, node.shares = share_out(times)
         node.estimate = interval / node.batch
 
-    def plan(self, node: Node, methods: tuple[int, ...]) -> Planned | None:
-        """The fine stage on a node's best accelerator: buffers, DRAM shares, memory plan, schedule."""
+    def plan(self, node: Node, methods: tuple[int, ...], moves: int) -> Planned | None:
+        """The fine stage on a node's best accelerator: buffers, memory plan, schedule, and at most so many moves of
+        DRAM shares. Without a memory a plan is quick, so it always gets its moves."""
         made = self.fitting(node)
         if made is None:
             return None
         chunks, node_pages = made
         shares = node.shares
         if not self.options.memory_plan or not (node.memory_pages or self.uram_bits):
-            methods = ()
+            methods, moves = (), SHARE_MOVES
         found = self.planned(chunks, shares, node.batch, node_pages, methods)
-        for _ in range(SHARE_MOVES if found and len(methods) > 1 else 0):
+        for _ in range(moves if found else 0):
             assert found is not None
             moved = self.better_shares(found, shares)
             if moved == shares or self.out_of_time():
