@@ -3,8 +3,8 @@
 python benchmarks/interrupt.py [--kills 50] [--seed 0]
 
 Before each kill out/ holds an earlier result and a file of the user. A third of the kills fall anywhere in the run,
-the others from the moment on that the first temporary file is there until the end, with SIGKILL, SIGINT and SIGTERM
-in turn. Right is: out/ is byte for byte the earlier result or the new one, never a mixture, with the user's file as
+a third between the first temporary file and the end, and a third at once when the first file of out/ is replaced,
+with SIGKILL, SIGINT and SIGTERM in turn. No --budget: without it equal commands give equal bytes. Right is: out/ is byte for byte the earlier result or the new one, never a mixture, with the user's file as
 it was; the exit code of a handled signal is 130 or 143 (0 if the run was done, -15 or -2 before Python could handle
 anything); what a SIGKILL left beside out/ is gone after a later run, made to look two hours older for that (nashc
 leaves younger ones alone: they may belong to a command that still runs). Exit code 1 when anything was not right.
@@ -30,7 +30,7 @@ from machine import heading
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples/models/mnist-conv.onnx"
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-EARLIER, NEW = ("--batch", "1"), ("--batch", "2")
+EARLIER, NEW = ("--batch", "1", "--max-lut", "100000"), ("--batch", "1")
 Files = dict[str, bytes]
 
 
@@ -49,7 +49,7 @@ class Tally:
 
 def command(out: Path, options: tuple[str, ...]) -> list[str]:
     program = [sys.executable, "-m", "nashc.cli", "compile", str(MODEL)]
-    return [*program, "--target", "fpga-zc706", "--budget", "1s", "-o", str(out), *options]
+    return [*program, "--target", "fpga-zc706", "-o", str(out), *options]
 
 
 def start(out: Path, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
@@ -71,6 +71,12 @@ def wait(
     """Until the moment of the kill, or the end of the process."""
     if moment == "anywhere":
         time.sleep(share * length)
+        return
+    if moment == "replacing":
+        first = folder / "out/report.txt"
+        before = first.stat().st_ino
+        while process.poll() is None and first.stat().st_ino == before:
+            pass
         return
     while process.poll() is None and not beside(folder):
         pass
@@ -123,7 +129,7 @@ def one_kill(
 def measure(folder: Path) -> tuple[tuple[Files, Files], tuple[float, float]]:
     """The two results, with the user's file, and the seconds of a run and of its writing."""
     found = []
-    for options in (EARLIER, NEW):
+    for options in (EARLIER, NEW, NEW):
         out = folder / "out"
         out.mkdir()
         (out / "notes.txt").write_text("the user's")
@@ -137,7 +143,10 @@ def measure(folder: Path) -> tuple[tuple[Files, Files], tuple[float, float]]:
             raise SystemExit(f"the compile itself fails with exit code {process.returncode}")
         found.append((files(out), time.monotonic() - begin, time.monotonic() - writing))
         shutil.rmtree(out)
-    return (found[0][0], found[1][0]), (found[1][1], found[1][2])
+    (earlier, *_), (new, *_), (again, length, write) = found
+    if new != again or any(earlier[name] == content for name, content in new.items() if name != "notes.txt"):
+        raise SystemExit("equal commands give other bytes, or the two results share a file: nothing can be told apart")
+    return (earlier, new), (length, write)
 
 
 def main() -> None:
@@ -152,7 +161,7 @@ def main() -> None:
         results, times = measure(Path(made))
         print(f"a run takes {times[0]:.2f} s, from its first temporary file on {times[1]:.2f} s\n")
         for i in range(args.kills):
-            moment, number = "anywhere" if i % 9 < 3 else "writing", SIGNALS[i % 3]
+            moment, number = ("anywhere", "writing", "replacing")[i // 3 % 3], SIGNALS[i % 3]
             folder = Path(made) / str(i)
             folder.mkdir()
             one_kill(folder, tallies[moment, number], number, moment, rng.random(), results, times)
@@ -162,9 +171,8 @@ def main() -> None:
     for (moment, number), t in sorted(tallies.items()):
         mixed = t.kills - t.earlier - t.new
         codes = ", ".join(map(str, sorted(t.codes)))
-        print(
-            f"| {moment} | {number.name} | {t.kills} | {t.earlier} | {t.new} | {mixed} | {codes} | {t.left} | {t.cleaned} |"
-        )
+        row = (moment, number.name, t.kills, t.earlier, t.new, mixed, codes, t.left, t.cleaned)
+        print(f"| {' | '.join(map(str, row))} |")
     faults = [f"- {moment}, {n.name}: {fault}" for (moment, n), t in sorted(tallies.items()) for fault in t.faults]
     print("\nNot right:\n" if faults else "\nEvery one as it should be.", *faults, sep="\n")
     sys.exit(bool(faults))

@@ -21,6 +21,7 @@ def heading() -> str:
         ),
         platform.processor(),
     )
-    command = " ".join(["python", *(Path(sys.argv[0]).parts[-2:] and [os.path.relpath(sys.argv[0])]), *sys.argv[1:]])
+    command = " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
     day = datetime.date.today().isoformat()
-    return f"{day}, {os.cpu_count()} cores of {model}, Python {platform.python_version()}, NumPy {np.__version__}: `{command}`"
+    versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
+    return f"{day}, {os.cpu_count()} cores of {model}, {versions}: `{command}`"

@@ -78,10 +78,9 @@ def main() -> None:
             except NashcError as error:
                 cells.append(str(error))
                 continue
-            seconds = time.process_time() - begin
-            cells.append(
-                f"{d.fps:,.0f}, {d.gops:,.0f} GOPS, batch {d.accelerator.batch} ({d.certificate.gap:.0%}; {seconds:.0f})"
-            )
+            seconds, gap = time.process_time() - begin, d.certificate.gap
+            batch = d.accelerator.batch
+            cells.append(f"{d.fps:,.0f}, {d.gops:,.0f} GOPS, batch {batch} ({gap:.0%}; {seconds:.0f})")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 

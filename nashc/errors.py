@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 MOST_NAMES = 16
 MOST_CHARACTERS = 500
 """Of a place or a hint; what went wrong may list nodes and gets eight times as much."""

@@ -8,6 +8,7 @@ needs an even unrolling of k.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 
@@ -151,10 +152,15 @@ def chunk_resources(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[
     return tuple(found)
 
 
-def memory_resources(board: Board, pages: int, readers: int) -> Resources:
-    """The shared on-chip memory: its banks and, for each reading chunk, a multiplexer over all of them."""
+def read_ports(units: Iterable[Unit]) -> int:
+    """Read ports of the on-chip memory: one for activations a chunk, and one for weights where it has any."""
+    return sum(1 if unit is Unit.VECTOR else 2 for unit in units)
+
+
+def memory_resources(board: Board, pages: int, ports: int) -> Resources:
+    """The shared on-chip memory: its banks and, for each read port, a multiplexer over all of them."""
     banks = pages * PAGE_BANKS
-    return Resources(lut=ceil(banks * readers * board.template.lut_mux_per_bank), bram18=2 * banks)
+    return Resources(lut=ceil(banks * ports * board.template.lut_mux_per_bank), bram18=2 * banks)
 
 
 def usable(board: Board, lut: int | None, dsp: int | None, bram36: int | None) -> Resources:

@@ -47,6 +47,15 @@ def repeats(extents: Extents, flow: Dataflow, dims: frozenset[str]) -> tuple[Int
     return again, again * tiles
 
 
+def spills(extents: Extents, flow: Dataflow) -> np.ndarray:
+    """Whether partial sums leave the chunk: the c loop comes back to an output tile after others."""
+    inside = np.zeros_like(extents.c.count, dtype=bool)
+    for d in flow.loops[flow.loops.index("c") + 1 :]:
+        if d in OUTPUT_DIMS:
+            inside |= getattr(extents, d).count > 1
+    return inside & (extents.c.count > 1)
+
+
 def volumes(work: Work, extents: Extents, flow: Dataflow) -> Volumes:
     nest = work.nest
     pixels = extents.iy.total * extents.ix.total
@@ -63,11 +72,7 @@ def volumes(work: Work, extents: Extents, flow: Dataflow) -> Volumes:
         np.full_like(inputs, outputs * e.bits) if e.full else spatial_tiles * (work.batch * nest.g * nest.k * e.bits)
         for e in work.extras
     )
-    inside = np.zeros_like(inputs, dtype=bool)
-    for d in flow.loops[flow.loops.index("c") + 1 :]:
-        if d in OUTPUT_DIMS:
-            inside |= getattr(extents, d).count > 1
-    partial = np.where(inside, (extents.c.count - 1) * (outputs * PARTIAL_SUM_BITS), 0)
+    partial = np.where(spills(extents, flow), (extents.c.count - 1) * (outputs * PARTIAL_SUM_BITS), 0)
     output = np.full_like(inputs, outputs * work.output_bits)
     return Volumes(inputs, weights, extras, output, partial, input_loads, weight_loads)
 

@@ -17,7 +17,6 @@ from nashc.importer.vector import elementwise, global_reduction, pool
 from nashc.passes.graph import is_constant, is_op, is_used, mark_constants, static_shape
 from nashc.passes.provenance import Skip, sources
 
-
 MAX_ELEMENTS, MAX_MACS = 2**31, 2**48
 """Limits of one layer for one image; the largest classifiers stay below by factors of a thousand."""
 

@@ -2,8 +2,9 @@
 
 Declared tile sizes: for each number of tiles the smallest tile that gives it, in whole lanes of the unrolling (channel
 tiles also in whole channel blocks, with and without rounding to lanes); columns in at most MAX_COLUMN_TILES tiles;
-images in divisors of the batch. All mappings get a lower bound at once; the exact closed form then runs in the order
-of the bounds until the next bound is no better than the best exact result.
+images in divisors of the batch. A layer with a second operand does not spill partial sums, because the operand's tile
+would have to stay in its buffer between visits. All mappings get a lower bound at once; the exact closed form then
+runs in the order of the bounds until the next bound is no better than the best exact result.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from nashc.hw.dataflows import DATAFLOWS, Dataflow
 from nashc.hw.latency import Site, layer_cycles
 from nashc.hw.machine import CHANNEL_BLOCK, Machine
 from nashc.hw.tiles import TILE_DIMS, Extents, Tiles, fits
-from nashc.hw.traffic import cycles_bound
+from nashc.hw.traffic import cycles_bound, spills
 
 MAX_COLUMN_TILES = 8
 FIRST_BATCH = 12
@@ -117,11 +118,14 @@ def best_mapping(
         return None
     site = Site(unroll, dram_bits, machine, placement)
     bounds, flows, indices = [], [], []
-    for number, (flow, chosen) in enumerate(distinct_flows(extents)):
+    for number, (flow, distinct) in enumerate(distinct_flows(extents)):
+        chosen = distinct[~spills(extents.take(distinct), flow)] if work.extras else distinct
         if len(chosen):
             bounds.append(cycles_bound(work, site, extents.take(chosen), flow))
             flows.append(np.full(len(chosen), number))
             indices.append(chosen)
+    if not bounds:
+        return None
     bound, flow_of, tile_of = np.concatenate(bounds), np.concatenate(flows), np.concatenate(indices)
     all_flows = DATAFLOWS.values()
     best_cycles, best_entry = np.iinfo(np.int64).max, -1

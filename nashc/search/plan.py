@@ -78,7 +78,6 @@ class Planner:
     machine: Machine
     accelerator: Accelerator
     memory_pages: int
-    uram_bits: int = 0
     method: int = 1
     resident: set[str] = field(default_factory=set)
     pinned: set[int] = field(default_factory=set)
@@ -160,8 +159,11 @@ class Planner:
         return tuple((name, self.lifetime(name)) for name in self.network.producers if name in self.resident)
 
     def pinned_pages(self) -> int:
-        bits = sum(self.weight_bits[i] for i in self.pinned)
-        return -(-max(0, bits - self.uram_bits) // PAGE_BITS)
+        """Pages of pinned weights; a page has one read port, so chunks do not share one."""
+        bits: dict[int, int] = {}
+        for i in self.pinned:
+            bits[self.chunk_of[i]] = bits.get(self.chunk_of[i], 0) + self.weight_bits[i]
+        return sum(-(-b // PAGE_BITS) for b in bits.values())
 
     def solve(
         self, methods: tuple[int, ...], value: Callable[[Planned], float], out_of_time: Callable[[], bool]
@@ -187,7 +189,7 @@ class Planner:
         and schedules its answer anew, and leaves less room where that does not fit."""
         self.method = method
         self.resident, self.pinned = set(self.sizes), set()
-        room = self.memory_pages + self.uram_bits / PAGE_BITS
+        room = float(self.memory_pages)
         lives = tuple((name, self.lifetime(name)) for name in self.sizes)
         schedule, tasks = self.arrange(self.plain_tasks), self.plain_tasks
         for _ in range(PLAN_ROUNDS):

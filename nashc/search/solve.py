@@ -22,7 +22,7 @@ from nashc.core.network import Layer, Network, Tensor, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, Machine, pages
-from nashc.hw.resources import chunk_resources, machine_of, memory_resources, usable
+from nashc.hw.resources import chunk_resources, machine_of, memory_resources, read_ports, usable
 from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs, use_leftover
 from nashc.search.finish import design_of, objective_of
 from nashc.search.plan import NoMapping, Planned, Planner, methods_for
@@ -47,7 +47,6 @@ REFINED = 150
 SHARE_MOVES = 4
 LIVE_TENSORS = 3
 FITTING_ROUNDS = 16
-URAM_BITS = 4096 * 64
 
 
 @dataclass(eq=False)
@@ -87,7 +86,6 @@ class Search:
         self.machine: Machine = machine_of(self.board)
         self.dram_bits = int(self.board.dram_bytes_per_cycle * 8)
         self.limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
-        self.uram_bits = self.limit.uram * URAM_BITS
         self.started = time.monotonic()
         self.least_ms = float("inf")
         self.space = 0
@@ -229,7 +227,7 @@ class Search:
         return 0.0
 
     def costs(self, node: Node) -> tuple[list[np.ndarray], np.ndarray]:
-        memory = memory_resources(self.board, node.memory_pages, len(node.slots))
+        memory = memory_resources(self.board, node.memory_pages, read_ports(s.options.slot.unit for s in node.slots))
         luts = [self.limit.lut - memory.lut + price * self.limit.dsp for price in DUAL_PRICES]
         limits = np.array([*luts, self.limit.bram18 - memory.bram18], dtype=np.float64)
         return [slot_costs(s.options, 0) for s in node.slots], limits
@@ -248,7 +246,7 @@ class Search:
             for layer in network.layers
             if layer.weights is not None
         )
-        bits += max(0, weights - node.memory_pages * PAGE_BITS - self.uram_bits)
+        bits += max(0, weights - node.memory_pages * PAGE_BITS)
         return -(-bits // self.dram_bits)
 
     @cached_property
@@ -313,7 +311,7 @@ class Search:
             return None
         chunks, node_pages = made
         shares = node.shares
-        if not self.options.memory_plan or not (node.memory_pages or self.uram_bits):
+        if not self.options.memory_plan or not node.memory_pages:
             methods, moves = (), SHARE_MOVES
         found = self.planned(chunks, shares, node.batch, node_pages, methods)
         for _ in range(moves if found else 0):
@@ -352,7 +350,7 @@ class Search:
         return None
 
     def total(self, chunks: tuple[Chunk, ...], memory_pages: int) -> Resources:
-        used = memory_resources(self.board, memory_pages, len(chunks))
+        used = memory_resources(self.board, memory_pages, read_ports(c.unit for c in chunks))
         for part in chunk_resources(self.board, chunks, self.limit.dsp):
             used = used + part
         return used
@@ -388,9 +386,7 @@ class Search:
             replace(c, dram_bits=max(1, self.dram_bits * s // SHARE_SIXTEENTHS))
             for c, s in zip(chunks, shares, strict=True)
         )
-        planner = Planner(
-            self.network, self.board, self.machine, Accelerator(sized, batch), memory_pages, self.uram_bits
-        )
+        planner = Planner(self.network, self.board, self.machine, Accelerator(sized, batch), memory_pages)
         try:
             return planner.solve(methods, self.value, self.out_of_time)
         except NoMapping:

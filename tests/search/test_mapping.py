@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nashc.core.design import Buffers, Tile
 from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.tiles import Extents, Tiles, fits
+from nashc.hw.traffic import spills
 from nashc.search.mapping import MAX_COLUMN_TILES, best_mapping, channel_tiles, group_tiles, pixel_tiles
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
@@ -29,8 +30,10 @@ def declared(work, unroll, buffers):
             for k, c, oy, ox in product(ks, cs, rows, columns):
                 tile = Tile(n, g, k, c, oy, ox)
                 tiles = Tiles.of([tile])
-                if fits(work, buffers, tiles, Extents.of(work, tiles))[0]:
-                    yield from ((tile, flow) for flow in DATAFLOWS.values())
+                extents = Extents.of(work, tiles)
+                if fits(work, buffers, tiles, extents)[0]:
+                    flows = DATAFLOWS.values()
+                    yield from ((tile, f) for f in flows if not (work.extras and spills(extents, f)[0]))
 
 
 @settings(max_examples=60, deadline=None)
