@@ -55,10 +55,10 @@ def main() -> None:
             seconds = time.process_time() - begin
             gap = "-" if d.certificate.gap is None else f"{d.certificate.gap:.1%}"
             print(
-                f"| {path.stem} | {name} | {network.macs / 1e6:.1f} | {counts} | {d.fps:,.1f} | {d.accelerator.batch} | "
-                f"{d.gops:,.1f} | {d.latency_ms:.2f} | {gap} | {d.resources.lut:,} | {d.resources.dsp} | "
-                f"{d.resources.bram18 / 2:g} | {len(d.plan.resident)}/{len(network.producers)} | {len(d.plan.pinned)} | "
-                f"{seconds:.1f} | {d.certificate.stopped} |",
+                f"| {path.stem} | {name} | {network.macs / 1e6:.1f} | {counts} | "
+                f"{d.fps:,.1f} | {d.accelerator.batch} | {d.gops:,.1f} | {d.latency_ms:.2f} | {gap} | {d.resources.lut:,} | {d.resources.dsp} | "
+                f"{d.resources.bram18 / 2:g} | {len(d.plan.resident)}/{len(network.producers)} | "
+                f"{len(d.plan.pinned)} | {seconds:.1f} | {d.certificate.stopped} |",
                 flush=True,
             )
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
