@@ -54,11 +54,12 @@ def main() -> None:
                 continue
             seconds = time.process_time() - begin
             gap = "-" if d.certificate.gap is None else f"{d.certificate.gap:.1%}"
+            chip = f"{len(d.plan.resident)}/{len(network.producers)} | {len(d.plan.pinned)}"
             print(
                 f"| {path.stem} | {name} | {network.macs / 1e6:.1f} | {counts} | "
-                f"{d.fps:,.1f} | {d.accelerator.batch} | {d.gops:,.1f} | {d.latency_ms:.2f} | {gap} | {d.resources.lut:,} | {d.resources.dsp} | "
-                f"{d.resources.bram18 / 2:g} | {len(d.plan.resident)}/{len(network.producers)} | "
-                f"{len(d.plan.pinned)} | {seconds:.1f} | {d.certificate.stopped} |",
+                f"{d.fps:,.1f} | {d.accelerator.batch} | {d.gops:,.1f} | {d.latency_ms:.2f} | {gap} | "
+                f"{d.resources.lut:,} | {d.resources.dsp} | {d.resources.bram18 / 2:g} | {chip} | "
+                f"{seconds:.1f} | {d.certificate.stopped} |",
                 flush=True,
             )
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")

@@ -2,12 +2,13 @@
 
 python benchmarks/interrupt.py [--kills 50] [--seed 0]
 
-Before each kill out/ holds an earlier result and a file of the user. A third of the kills fall anywhere in the run,
-a third between the first temporary file and the end, and a third at once when the first file of out/ is replaced,
-with SIGKILL, SIGINT and SIGTERM in turn. No --budget: without it equal commands give equal bytes. Right is: out/ is
-byte for byte the earlier result or the new one, never a mixture, with the user's file as it was; the exit code of a handled signal is 130 or 143 (0 if the run was done, -15 or -2 before Python could handle
-anything); what a SIGKILL left beside out/ is gone after a later run, made to look two hours older for that (nashc
-leaves younger ones alone: they may belong to a command that still runs). Exit code 1 when anything was not right.
+Before each kill out/ holds an earlier result and a file of the user. A third of the kills fall anywhere in the run, a
+third between the first temporary file and the end, and a third at once when the first file of out/ is replaced, with
+SIGKILL, SIGINT and SIGTERM in turn. No --budget: without it equal commands give equal bytes. Right is: out/ is byte
+for byte the earlier result or the new one, never a mixture, with the user's file as it was; the exit code is 130 or
+143 for a handled signal, 0 where the run was done, minus the signal before and after Python handles any; what a kill
+left beside out/ is gone after a later run, made to look two hours older for that (nashc leaves younger ones alone:
+they may belong to a command that still runs). Exit code 1 when anything was not right.
 """
 
 from __future__ import annotations
@@ -166,6 +167,8 @@ def main() -> None:
             folder.mkdir()
             one_kill(folder, tallies[moment, number], number, moment, rng.random(), results, times)
             shutil.rmtree(folder)
+        if measure(Path(made))[0] != results:
+            raise SystemExit("nashc itself changed while it was measured")
     print("| moment | signal | kills | earlier result | new result | mixture | exit codes | left behind | cleaned |")
     print("|---|---|---|---|---|---|---|---|---|")
     for (moment, number), t in sorted(tallies.items()):
