@@ -47,6 +47,8 @@ REFINED = 150
 SHARE_MOVES = 4
 LIVE_TENSORS = 3
 FITTING_ROUNDS = 16
+MOST_COUNTED = 2**63 - 1
+"""A larger space is reported as this many: design.json keeps to 64-bit integers."""
 
 
 @dataclass(eq=False)
@@ -112,7 +114,7 @@ class Search:
             value=best_value,
             bound=bound,
             optimal=best_value <= bound,
-            space=self.space,
+            space=min(self.space, MOST_COUNTED),
             refined=self.refined,
             stopped=stopped,
         )
