@@ -8,6 +8,7 @@ one stays put while that one runs, hence the names (Chen et al., Eyeriss, ISCA 2
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nashc.registry import Registry
 
@@ -40,3 +41,18 @@ for _flow in (
     Dataflow("input-stationary, channels outer", "cpk"),
 ):
     DATAFLOWS.add(_flow.name, _flow)
+
+
+@lru_cache(maxsize=8)
+def distinct_orders(flows: tuple[Dataflow, ...]) -> tuple[tuple[int, ...], ...]:
+    """For each dataflow the sets of moving loops on which no earlier one runs the very same loops in the same order.
+
+    A set is a sum of 1 (k), 2 (c) and 4 (pixels), for loops of more than one tile.
+    """
+    seen: set[tuple[int, str]] = set()
+    found = []
+    for flow in flows:
+        orders = [(code, "".join(x for x in flow.order if code >> "kcp".index(x) & 1)) for code in range(8)]
+        found.append(tuple(code for code, order in orders if (code, order) not in seen))
+        seen.update(orders)
+    return tuple(found)

@@ -15,14 +15,15 @@ from math import lcm
 
 import numpy as np
 
-from nashc.core.design import Buffers, Mapping, Placement, Work
+from nashc.core.design import Buffers, Mapping, Placement, Tile, Work
 from nashc.core.loops import Unroll
 from nashc.core.number import Ints, ceil_div
-from nashc.hw.dataflows import DATAFLOWS, Dataflow
+from nashc.hw.dataflows import DATAFLOWS, Dataflow, distinct_orders
 from nashc.hw.latency import Site, layer_cycles
 from nashc.hw.machine import CHANNEL_BLOCK, Machine
 from nashc.hw.tiles import TILE_DIMS, Extents, Tiles, fits
 from nashc.hw.traffic import cycles_bound, spills
+from nashc.search import compiled
 
 MAX_COLUMN_TILES = 8
 FIRST_BATCH = 12
@@ -63,29 +64,31 @@ def group_tiles(work: Work, lanes: int) -> list[int]:
     return sorted({*aligned, nest.g})
 
 
+Lists = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+@lru_cache(maxsize=100_000)
+def tile_lists(work: Work, unroll: Unroll) -> Lists:
+    """Declared tile sizes of a layer: images, blocks (g, k, c after one another), rows, columns."""
+    nest = work.nest
+    images = tuple(n for n in range(1, work.batch + 1) if work.batch % n == 0)
+    rows = tuple(pixel_tiles(nest.oy, unroll.oy, nest.oy))
+    columns = tuple(pixel_tiles(nest.ox, unroll.ox, MAX_COLUMN_TILES))
+    blocks: list[int] = []
+    for g in group_tiles(work, unroll.g):
+        ks = channel_tiles(nest.k, unroll.k) if g == 1 else [nest.k]
+        cs = channel_tiles(nest.c, unroll.c) if g == 1 else [nest.c]
+        blocks += [size for k in ks for c in cs for size in (g, k, c)]
+    return images, tuple(blocks), rows, columns
+
+
 @lru_cache(maxsize=4096)
 def candidate_tiles(work: Work, unroll: Unroll, buffers: Buffers) -> tuple[Tiles, Extents]:
     """All declared tiles of a layer that fit in the buffers, as vectors with their extents."""
-    nest = work.nest
-    images = [n for n in range(1, work.batch + 1) if work.batch % n == 0]
-    rows = pixel_tiles(nest.oy, unroll.oy, nest.oy)
-    columns = pixel_tiles(nest.ox, unroll.ox, MAX_COLUMN_TILES)
-    blocks: list[tuple[int, int, int]] = []
-    for g in group_tiles(work, unroll.g):
-        if g == 1:
-            blocks += [(1, k, c) for k in channel_tiles(nest.k, unroll.k) for c in channel_tiles(nest.c, unroll.c)]
-        else:
-            blocks.append((g, nest.k, nest.c))
-    grid = np.indices((len(images), len(blocks), len(rows), len(columns))).reshape(4, -1)
-    gkc = np.array(blocks, dtype=np.int64)[grid[1]]
-    tiles = Tiles(
-        np.array(images, dtype=np.int64)[grid[0]],
-        gkc[:, 0],
-        gkc[:, 1],
-        gkc[:, 2],
-        np.array(rows, dtype=np.int64)[grid[2]],
-        np.array(columns, dtype=np.int64)[grid[3]],
-    )
+    images, blocks, rows, columns = (np.array(sizes, dtype=np.int64) for sizes in tile_lists(work, unroll))
+    gkc = blocks.reshape(-1, 3)
+    grid = np.indices((len(images), len(gkc), len(rows), len(columns))).reshape(4, -1)
+    tiles = Tiles(images[grid[0]], *(gkc[grid[1], i] for i in range(3)), rows[grid[2]], columns[grid[3]])
     chosen = tiles[np.flatnonzero(fits(work, buffers, tiles, Extents.of(work, tiles)))]
     return chosen, Extents.of(work, chosen)
 
@@ -93,26 +96,32 @@ def candidate_tiles(work: Work, unroll: Unroll, buffers: Buffers) -> tuple[Tiles
 def distinct_flows(extents: Extents) -> list[tuple[Dataflow, Ints]]:
     """Each dataflow with the mappings on which no earlier one runs the very same loops in the same order."""
     active = {d: getattr(extents, d).count > 1 for d in TILE_DIMS}
-    moving = {"k": active["k"], "c": active["c"], "p": active["n"] | active["oy"] | active["ox"]}
-    signature = moving["k"] * 1 + moving["c"] * 2 + moving["p"] * 4
-    seen: set[tuple[int, str]] = set()
-    found = []
-    for flow in DATAFLOWS.values():
-        fresh = []
-        for code in range(8):
-            order = "".join(letter for letter in flow.order if code >> "kcp".index(letter) & 1)
-            if (code, order) not in seen:
-                seen.add((code, order))
-                fresh.append(code)
-        found.append((flow, np.flatnonzero(np.isin(signature, fresh))))
-    return found
+    signature = active["k"] * 1 + active["c"] * 2 + (active["n"] | active["oy"] | active["ox"]) * 4
+    flows = DATAFLOWS.values()
+    fresh = distinct_orders(flows)
+    return [(flow, np.flatnonzero(np.isin(signature, codes))) for flow, codes in zip(flows, fresh, strict=True)]
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=500_000)
 def best_mapping(
     work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, machine: Machine, placement: Placement
 ) -> Best | None:
     """The mapping with the fewest cycles, ties broken by the order of enumeration; None if no tile fits."""
+    native = compiled.library()
+    if native is None or len(work.extras) > compiled.MOST_EXTRAS:
+        return search_with_numpy(work, unroll, buffers, dram_bits, machine, placement)
+    asked = compiled.problem(work, unroll, buffers, dram_bits, machine, placement)
+    found = compiled.search(native, asked, tile_lists(work, unroll))
+    if found is None:
+        return None
+    flow = DATAFLOWS.values()[found.flow]
+    return Best(Mapping(Tile(*found.tile), flow.name), found.cycles, found.considered, found.exact)
+
+
+def search_with_numpy(
+    work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, machine: Machine, placement: Placement
+) -> Best | None:
+    """`best_mapping` where nothing is compiled; the definition of its answer."""
     tiles, extents = candidate_tiles(work, unroll, buffers)
     if not len(tiles):
         return None
@@ -143,7 +152,9 @@ def best_mapping(
         exact += len(order)
         left = np.ones(len(bound), dtype=bool)
         left[order] = False
-        open_entries = open_entries[left[open_entries] & (bound[open_entries] < best_cycles)]
+        rest = open_entries[left[open_entries]]
+        ties = (bound[rest] == best_cycles) & (rest < best_entry)
+        open_entries = rest[(bound[rest] < best_cycles) | ties]
         size *= 4
     mapping = Mapping(tiles.tile(int(tile_of[best_entry])), all_flows[int(flow_of[best_entry])].name)
     return Best(mapping, int(best_cycles), len(bound), exact)

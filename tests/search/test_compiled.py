@@ -1,0 +1,52 @@
+"""The compiled mapping search is the NumPy one: every mapping to the cycle, every answer the same."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nashc.core.design import Buffers
+from nashc.hw.dataflows import DATAFLOWS
+from nashc.hw.latency import Site, layer_cycles
+from nashc.hw.tiles import TILE_DIMS, Extents, Tiles
+from nashc.hw.traffic import cycles_bound
+from nashc.search import compiled
+from nashc.search.mapping import best_mapping, search_with_numpy
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
+from strategies import machines, placements, tiles, unrolls, works
+
+NATIVE = compiled.library()
+pytestmark = pytest.mark.skipif(NATIVE is None, reason="this install has no compiled parts (no C++ compiler)")
+ENDLESS = Buffers(1 << 60, 1 << 60, 1 << 60)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_cycles_and_bounds_are_those_of_the_closed_form(data):
+    work = data.draw(works())
+    site = Site(data.draw(unrolls), data.draw(st.integers(1, 600)), data.draw(machines), data.draw(placements(work)))
+    chosen = [data.draw(tiles(work)) for _ in range(5)]
+    number = data.draw(st.integers(0, len(DATAFLOWS.values()) - 1))
+    flow = DATAFLOWS.values()[number]
+    asked = compiled.problem(work, site.unroll, ENDLESS, site.dram_bits, site.machine, site.placement)
+    sizes = [tuple(getattr(tile, d) for d in TILE_DIMS) for tile in chosen]
+    cycles, bounds = compiled.price(NATIVE, asked, sizes, [number] * len(chosen))
+    assert cycles == layer_cycles(work, site, Tiles.of(chosen), flow).tolist()
+    assert bounds == cycles_bound(work, site, Extents.of(work, Tiles.of(chosen)), flow).tolist()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_best_mappings_are_the_same_ones(data):
+    work = data.draw(works())
+    buffers = Buffers(*(data.draw(st.sampled_from([1 << 13, 1 << 15, 1 << 18])) for _ in range(3)))
+    chunk = data.draw(unrolls), buffers, data.draw(st.integers(8, 500)), data.draw(machines)
+    placement = data.draw(placements(work))
+    found, expected = (search(work, *chunk, placement) for search in (best_mapping, search_with_numpy))
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert (found.mapping, found.cycles) == (expected.mapping, expected.cycles)
+        assert found.considered == expected.considered
