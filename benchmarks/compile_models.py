@@ -2,17 +2,19 @@
 
 python benchmarks/compile_models.py MODELS_DIR [--boards fpga-zc706,...] [--models NAME,...] [--budget SECONDS]
 
-MODELS_DIR is what examples/fetch_models.py fills. One process, one core; the time is that of the search alone.
+MODELS_DIR is what examples/fetch_models.py fills. One process; search s are CPU seconds of the search alone,
+which starts each time with empty memos.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
-import time
+from functools import partial
 from pathlib import Path
 
 from machine import heading
+from measure import per_cent, timed
 
 from nashc.board import board_names, load_board
 from nashc.core.network import COMPUTE_UNITS, Unit
@@ -46,14 +48,13 @@ def main() -> None:
         units = [layer.unit for layer in network.layers]
         counts = (sum(u in COMPUTE_UNITS for u in units), units.count(Unit.VECTOR), units.count(Unit.HOST))
         for name in args.boards.split(","):
-            begin = time.process_time()
+            options = Options(budget_seconds=args.budget)
             try:
-                d = solve(network, load_board(name), Options(budget_seconds=args.budget))
+                d, seconds = timed(partial(solve, network, load_board(name), options))
             except NashcError as error:
                 print(f"| {path.stem} | {name} | {network.macs / 1e6:.1f} | {counts} | {error} |", flush=True)
                 continue
-            seconds = time.process_time() - begin
-            gap = "-" if d.certificate.gap is None else f"{d.certificate.gap:.1%}"
+            gap = per_cent(d.certificate.gap)
             chip = f"{len(d.plan.resident)}/{len(network.producers)} | {len(d.plan.pinned)}"
             print(
                 f"| {path.stem} | {name} | {network.macs / 1e6:.1f} | {counts} | "

@@ -8,37 +8,25 @@ The 21-block network of examples/nasa_f_network.py; each cell is the design that
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
-import tempfile
-import time
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 from machine import heading
+from measure import example, per_cent, timed
 
 from nashc.board import Board, load_board
 from nashc.core.network import Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
-from nashc.importer import import_model
 from nashc.search.baselines import without_lut_macs
 from nashc.search.solve import solve
 
-WRITER = Path(__file__).parents[1] / "examples" / "nasa_f_network.py"
 CASES = {
     "no plan, batch 1": Options(batch=1, memory_plan=False),
     "plan, batch 1": Options(batch=1),
     "no plan, auto": Options(memory_plan=False),
     "plan, auto": Options(),
 }
-
-
-def network_of(mix: str) -> Network:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{mix}.onnx"
-        subprocess.run([sys.executable, str(WRITER), str(path), "--mix", mix], check=True, capture_output=True)
-        return import_model(path).network
 
 
 def four_bit(network: Network) -> Network:
@@ -56,7 +44,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=None)
     args = parser.parse_args()
     board = load_board(args.target)
-    plain, hybrid = network_of("conv"), network_of("hybrid")
+    plain, hybrid = (example("nasa_f_network.py", "--mix", mix) for mix in ("conv", "hybrid"))
     rows: dict[str, tuple[Network, Board]] = {
         "conv 8 bit, DSPs only": (plain, without_lut_macs(board)),
         "conv 8 bit, DSPs and LUTs": (plain, board),
@@ -72,15 +60,13 @@ def main() -> None:
     for name, (network, target) in rows.items():
         cells = []
         for options in CASES.values():
-            begin = time.process_time()
             try:
-                d = solve(network, target, replace(options, budget_seconds=args.budget))
+                d, seconds = timed(partial(solve, network, target, replace(options, budget_seconds=args.budget)))
             except NashcError as error:
                 cells.append(str(error))
                 continue
-            seconds, gap = time.process_time() - begin, d.certificate.gap
-            batch = d.accelerator.batch
-            cells.append(f"{d.fps:,.0f}, {d.gops:,.0f} GOPS, batch {batch} ({gap:.0%}; {seconds:.0f})")
+            batch, gap = d.accelerator.batch, per_cent(d.certificate.gap)
+            cells.append(f"{d.fps:,.0f}, {d.gops:,.0f} GOPS, batch {batch} ({gap}; {seconds:.0f})")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
