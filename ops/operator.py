@@ -61,8 +61,9 @@ class Operator:
     the ones that are not ONNX Conv's; `body` is the function in ONNX text syntax without its header; `sample(rng,
     geometry)` draws valid inputs and own attributes for tests and benchmarks. `weight_lead` counts the axes of W
     before [M, C/group, *kernel]; `per_channel` maps an input name to whether [1] is allowed besides [M]; `scalars`
-    names inputs with one element. `tolerance` is how many float32 roundings an output needs besides one per tap; None
-    for exact integers.
+    names inputs with one element. `check(inputs, attributes, where)` raises NashcError for values that types and
+    shapes do not rule out; an input of unknown value is None there. `tolerance` is how many float32 roundings an
+    output needs besides one per tap; None for exact integers.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Operator:
     weight_lead: int = 0
     per_channel: Mapping[str, bool] | None = None
     scalars: tuple[str, ...] = ()
+    check: Callable[[Inputs, Attributes, str], None] | None = None
 
     def __repr__(self) -> str:
         return f"Operator({self.name!r})"
@@ -92,6 +94,8 @@ class Operator:
                 f"unknown attribute {sorted(unknown)}", where=where, hint=f"known: {', '.join(self.schema.attributes)}"
             )
         geometry = self.geometry([None if a is None else a.shape for a in arrays], conv, where)
+        if self.check is not None:
+            self.check(arrays, own, where)
         return self.compute(geometry, arrays, own)
 
     def geometry(self, shapes: Sequence[Shape | None], attributes: Attributes, where: str = "") -> ConvGeometry:

@@ -35,7 +35,6 @@ def compute(geometry: ConvGeometry, inputs: Inputs, attributes: Attributes) -> A
     assert x is not None
     assert codes is not None
     assert scale is not None
-    check_codes(codes, PMAX, "ShiftConv")
     weight = term_values(codes).sum(axis=0).reshape(geometry.group, geometry.k, geometry.taps)
     total: Array = np.einsum("ngpt,gkt->ngkp", columns(x.astype(np.float64), geometry), weight, optimize=True)
     y = total.reshape(x.shape[0], geometry.out_channels, -1) * scale.astype(np.float64)[:, None]
@@ -43,6 +42,11 @@ def compute(geometry: ConvGeometry, inputs: Inputs, attributes: Attributes) -> A
         y += bias.astype(np.float64)[:, None]
     sizes = [size for size in geometry.output if size is not None]
     return y.reshape(x.shape[0], geometry.out_channels, *sizes).astype(np.float32)
+
+
+def check(inputs: Inputs, attributes: Attributes, where: str) -> None:
+    if inputs[1] is not None:
+        check_codes(inputs[1], PMAX, where)
 
 
 POWERS = ", ".join(repr(float(term_values(np.array(code)))) for code in range(-MAX_CODE, MAX_CODE + 1))
@@ -137,4 +141,5 @@ OPERATOR = Operator(
     ),
     weight_lead=1,
     per_channel={"S": True, "B": False},
+    check=check,
 )

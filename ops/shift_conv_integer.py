@@ -39,11 +39,17 @@ SCHEMA = conv_schema(
 )
 
 
+def check(inputs: Inputs, attributes: Attributes, where: str) -> None:
+    pmax = attributes["pmax"]
+    if not 0 <= pmax <= PMAX:
+        raise NashcError(f"pmax={pmax}", where=where, hint=f"give 0..{PMAX}")
+    if inputs[1] is not None:
+        check_codes(inputs[1], pmax, where)
+
+
 def integer_weights(codes: Array, pmax: int) -> Array:
     """Codes [T, M, ...] -> int64 [M, ...], 2^pmax times the weight; raises NashcError where that is no integer."""
-    if not 0 <= pmax <= PMAX:
-        raise NashcError(f"pmax={pmax}", where="ShiftConvInteger", hint=f"give 0..{PMAX}")
-    check_codes(codes, pmax, "ShiftConvInteger")
+    check((None, codes), {"pmax": pmax}, "ShiftConvInteger")
     total: Array = (term_values(codes) * 2.0**pmax).astype(np.int64).sum(axis=0)
     return total
 
@@ -161,4 +167,5 @@ OPERATOR = Operator(
     sample=sample,
     weight_lead=1,
     scalars=("x_zero_point",),
+    check=check,
 )

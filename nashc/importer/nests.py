@@ -41,15 +41,7 @@ def _convolution(node: ir.Node) -> LoopNest:
     taps = shape_of(operand(node, weight_index(node) or 1), node)
     groups = node.attributes.get_int("group", 1)
     frame = window(node)
-    if len(taps) < len(shape):
-        raise NashcError(f"weights of shape {list(taps)} for a map of shape {list(shape)}", where=where(node))
     depth = taps[-len(frame.kernel) - 1]
-    if groups < 1 or out[1] % groups or shape[1] != groups * depth:
-        raise NashcError(
-            f"{shape[1]} input channels do not fit {groups} groups of {depth}",
-            where=where(node),
-            hint="export the model again",
-        )
     (oy, ox), (iy, ix), (fy, fx) = _plane(out[2:], 1), _plane(shape[2:], 1), _plane(frame.kernel, 1)
     return LoopNest(
         g=groups, k=out[1] // groups, c=depth, oy=oy, ox=ox, fy=fy, fx=fx, iy=iy, ix=ix,
@@ -68,10 +60,6 @@ def _transposed(node: ir.Node) -> LoopNest:
     frame = window(node)
     spans = tuple((k - 1) * d + 1 for k, d in zip(frame.kernel, frame.dilation, strict=True))
     groups = node.attributes.get_int("group", 1)
-    if groups < 1 or shape[1] % groups:
-        raise NashcError(
-            f"{shape[1]} input channels do not fit {groups} groups", where=where(node), hint="export the model again"
-        )
     stride, kernel = _plane(frame.stride, 1), _plane(spans, 1)
     (iy, ix), (oy_full, ox_full) = _plane(shape[2:], 1), _plane(out[2:], 1)
     fy, fx = ceil_div(kernel[0], stride[0]), ceil_div(kernel[1], stride[1])

@@ -20,6 +20,7 @@ from nashc import ops
 from nashc.errors import NashcError, did_you_mean
 from nashc.passes import provenance
 from nashc.passes.branch import take_branch
+from nashc.passes.check import INCONSISTENT, check
 from nashc.passes.graph import array, elements, has_subgraph, is_op, static_shape, where
 from nashc.passes.qonnx import is_quant
 
@@ -151,7 +152,7 @@ def _infer_node(model: ir.Model, node: ir.Node) -> None:
         raise NashcError(
             _reason(error),
             where=where(node),
-            hint="the model is inconsistent here, or was exported for another input shape (--shape)",
+            hint=INCONSISTENT,
         ) from None
     for out in node.outputs:
         if out.name in inferred:
@@ -159,6 +160,7 @@ def _infer_node(model: ir.Model, node: ir.Node) -> None:
             shape = static_shape(out)
             if shape and min(shape) < 1 and ("Conv" in node.op_type or "Pool" in node.op_type):
                 raise NashcError(f"its result '{out.name}' has shape {list(shape)}", where=where(node), hint=SMALL)
+    check(node)
 
 
 def _reason(error: Exception) -> str:

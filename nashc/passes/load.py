@@ -8,6 +8,7 @@ dangling names; or a NashcError says what is wrong.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from nashc.passes import provenance
 
 CHECKED_DOMAINS = ("", "ai.onnx", "ai.nashc")
 MAX_BYTES = 2**31 - 1
+LONGEST_SHOWN = 300
+"""Characters of a file name or a foreign message that an error repeats."""
 EXPORT_AGAIN = "export the model again, or check it with onnx.checker"
 
 
@@ -35,11 +38,14 @@ def load(path: str | Path) -> ir.Model:
     if not proto.HasField("graph"):
         raise NashcError("not an ONNX model: it has no graph", where=str(path), hint=EXPORT_AGAIN)
     _check_opsets(proto, str(path))
-    graphs = [proto.graph, *(onnx.GraphProto(node=f.node, name=f.name) for f in proto.functions)]
+    graphs = [proto.graph, *map(_as_graph, proto.functions)]
     for graph in graphs:
         _check_text(graph, str(path))
     _check_tensors(graphs, path)
-    _check_names(proto.graph, str(path), set())
+    for graph in graphs:
+        place = str(path) if graph is proto.graph else f"{path}: function '{graph.name}'"
+        _check_names(graph, place, set())
+    _check_once([f"{f.domain}.{f.name}:{f.overload}".strip(".:") for f in proto.functions], "defined", str(path))
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as error:  # untrusted input: onnx_ir raises many kinds here
@@ -73,12 +79,16 @@ def _read(path: Path) -> bytes:
         raise NashcError(f"cannot be read: {error.strerror}", where=str(path), hint="check its permissions") from None
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
+
+
 def _first(error: BaseException) -> str:
     """The root cause in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    return text.splitlines()[0][:LONGEST_SHOWN]
 
 
 def _check_opsets(proto: onnx.ModelProto, file: str) -> None:
@@ -93,6 +103,12 @@ def _check_opsets(proto: onnx.ModelProto, file: str) -> None:
     declared = any(o.domain in ("", "ai.onnx") for o in proto.opset_import)
     if not declared and any(n.domain in ("", "ai.onnx") for n in proto.graph.node):
         raise NashcError("no opset_import for the standard operators", where=file, hint=EXPORT_AGAIN)
+
+
+def _as_graph(function: onnx.FunctionProto) -> onnx.GraphProto:
+    """What of a function is checked as in a graph."""
+    inputs, outputs = ([onnx.ValueInfoProto(name=n) for n in names] for names in (function.input, function.output))
+    return onnx.GraphProto(node=function.node, name=function.name, input=inputs, output=outputs)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -136,31 +152,37 @@ def _check_tensors(graphs: list[onnx.GraphProto], path: Path) -> None:
 def _check_external(tensor: onnx.TensorProto, folder: Path, file: str) -> int:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
+    name = _short(location)
     hint = "external data must be a plain file in the model's folder or below it"
     if not location or "\0" in location or os.path.isabs(location) or ".." in Path(location.replace("\\", "/")).parts:
-        raise NashcError(f"external data at '{location}' is outside the model's folder", where=file, hint=hint)
+        raise NashcError(f"external data at '{name}' is outside the model's folder", where=file, hint=hint)
     target = folder / location
-    if not Path(os.path.realpath(target)).is_relative_to(folder):
-        raise NashcError(f"external data at '{location}' leads out of the model's folder", where=file, hint=hint)
-    if not target.is_file():
-        raise NashcError(f"external data file '{location}' is missing", where=file, hint="copy it next to the model")
+    try:
+        if not Path(os.path.realpath(target)).is_relative_to(folder):
+            raise NashcError(f"external data at '{name}' leads out of the model's folder", where=file, hint=hint)
+        if not target.is_file():
+            raise NashcError(f"external data file '{name}' is missing", where=file, hint="copy it next to the model")
+        size = target.stat().st_size
+    except OSError as error:
+        raise NashcError(
+            f"external data file '{name}' cannot be read: {error.strerror}", where=file, hint=hint
+        ) from None
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
     except ValueError:
         raise NashcError(
             "external data with an offset or length that is no number", where=file, hint=EXPORT_AGAIN
         ) from None
-    size = target.stat().st_size
     length = size - offset if length < 0 else length
     if offset < 0 or offset + length > size:
-        raise NashcError(f"external data file '{location}' is too short", where=file, hint="copy it again")
+        raise NashcError(f"external data file '{name}' is too short", where=file, hint="copy it again")
     bits = ir.DataType(tensor.data_type).bitwidth if tensor.data_type in set(ir.DataType) else 0
     wanted = bits
     for dim in tensor.dims:
         wanted *= dim
     if (wanted + 7) // 8 > length:
         raise NashcError(
-            f"external data file '{location}' is too short for shape {list(tensor.dims)}",
+            f"external data file '{name}' is too short for shape {list(tensor.dims)}",
             where=file,
             hint="copy it again",
         )
@@ -210,19 +232,20 @@ def _check_stored(model: ir.Model, path: Path) -> None:
 
 
 def _check_names(graph: onnx.GraphProto, file: str, outer: set[str]) -> None:
-    """Every name that a node reads is defined somewhere, and defined once."""
-    defined: set[str] = set()
-    for name in [i.name for i in graph.input] + [n for node in graph.node for n in node.output if n]:
-        if name in defined:
-            raise NashcError(f"'{name}' is defined twice", where=file, hint=EXPORT_AGAIN)
-        defined.add(name)
-    defined |= {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer} | outer
+    """Every name that a node reads is defined somewhere, and defined once; an input may have a stored value."""
+    inputs = [i.name for i in graph.input]
+    stored = [t.name for t in graph.initializer] + [t.values.name for t in graph.sparse_initializer]
+    made = [n for node in graph.node for n in node.output if n]
+    _check_once(stored, "stored", file)
+    for names in ([*inputs, *made], [*dict.fromkeys(stored), *made]):
+        _check_once(names, "defined", file)
+    defined = {*inputs, *stored, *made, *outer}
     for i, node in enumerate(graph.node):
         place = f"{file}: node '{node.name or i}' ({node.op_type})"
         for name in node.input:
             if name and name not in defined:
                 raise NashcError(
-                    f"reads '{name}', which nothing produces",
+                    f"reads '{_short(name)}', which nothing produces",
                     where=place,
                     hint=did_you_mean(name, defined) if len(defined) < 1000 else EXPORT_AGAIN,
                 )
@@ -230,4 +253,10 @@ def _check_names(graph: onnx.GraphProto, file: str, outer: set[str]) -> None:
             _check_names(inner, file, defined)
     for output in graph.output:
         if output.name not in defined:
-            raise NashcError(f"output '{output.name}' is produced by nothing", where=file, hint=EXPORT_AGAIN)
+            raise NashcError(f"output '{_short(output.name)}' is produced by nothing", where=file, hint=EXPORT_AGAIN)
+
+
+def _check_once(names: list[str], how: str, file: str) -> None:
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise NashcError(f"'{_short(twice)}' is {how} twice", where=file, hint=EXPORT_AGAIN)

@@ -7,7 +7,9 @@ accounted for by `sources` of a node or by `removed`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 
 import onnx_ir as ir
 from onnx_ir.passes.common import (
@@ -26,6 +28,9 @@ from nashc.passes.infer import infer
 from nashc.passes.nothing import remove_nothing
 from nashc.passes.pad import fold_pads
 from nashc.passes.transpose import merge_transposes
+
+MOST_INLINED = 10_000
+"""Nodes from functions; finding names for them takes time with the square of their number."""
 
 
 def simplify(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
@@ -49,7 +54,34 @@ def simplify(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model
 
 def _inline(model: ir.Model) -> None:
     """Inline every function except the bodies of our own operators."""
+    nodes = _inlined_nodes(model)
+    if nodes > MOST_INLINED:
+        raise NashcError(
+            f"its functions make {nodes:,} nodes, more than {MOST_INLINED:,}",
+            where=model.graph.name or "model",
+            hint="inline them with onnx.inliner and simplify the model first",
+        )
     try:
         InlinePass(criteria=lambda function: function.domain != NASHC_DOMAIN)(model)
     except Exception as error:
         raise NashcError(f"its functions cannot be inlined: {error}", where=model.graph.name or "model") from None
+
+
+def _inlined_nodes(model: ir.Model) -> int:
+    """Nodes that stand in the graph for its calls once all functions are inlined; a call counts one at least."""
+    size: dict[ir.OperatorIdentifier, int] = {}
+    called = {
+        name: Counter(node.op_identifier() for node in function.all_nodes())
+        for name, function in model.functions.items()
+        if function.domain != NASHC_DOMAIN
+    }
+    try:
+        for name in TopologicalSorter(called).static_order():
+            if name in called:
+                size[name] = max(1, sum(size.get(op, 1) * count for op, count in called[name].items()))
+    except CycleError as error:
+        names = " calls ".join(f"'{name}'" for _, name, _ in error.args[1])
+        raise NashcError(
+            f"a function calls itself: {names}", where=model.graph.name or "model", hint="export the model again"
+        ) from None
+    return sum(size.get(node.op_identifier(), 0) for node in model.graph.all_nodes())

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from nashc.errors import NashcError
+from nashc.errors import NashcError, did_you_mean
+from nashc.ops.geometry import AUTO_PADS
 from nashc.passes.graph import operand, shape_of, where
 
 
@@ -31,9 +32,12 @@ def window(node: ir.Node) -> Window:
     size = shape_of(operand(node, 0), node)[2:]
     rank = len(size)
     weight = {"QLinearConv": 3}.get(node.op_type, 1)
-    kernel = attributes.get_ints("kernel_shape") or (
-        shape_of(operand(node, weight), node)[-rank:] if len(node.inputs) > weight else ()
-    )
+    taps = shape_of(operand(node, weight), node)[-rank:] if len(node.inputs) > weight else None
+    kernel = attributes.get_ints("kernel_shape") or taps or ()
+    if taps is not None and tuple(kernel) != taps:
+        raise NashcError(
+            f"kernel_shape={list(kernel)} but the weights are {list(taps)}", where=where(node), hint="drop kernel_shape"
+        )
     stride = tuple(attributes.get_ints("strides") or (1,) * rank)
     dilation = tuple(attributes.get_ints("dilations") or (1,) * rank)
     pads = tuple(attributes.get_ints("pads") or (0,) * (2 * rank))
@@ -45,6 +49,8 @@ def window(node: ir.Node) -> Window:
         raise NashcError(f"negative pads {list(pads)}", where=where(node), hint="cut the input with Slice instead")
     begin, end = pads[:rank], pads[rank:]
     auto = attributes.get_string("auto_pad") or "NOTSET"
+    if auto not in AUTO_PADS:
+        raise NashcError(f"unknown auto_pad '{auto}'", where=where(node), hint=did_you_mean(auto, AUTO_PADS))
     if auto in ("SAME_UPPER", "SAME_LOWER") and node.op_type != "ConvTranspose":
         spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
         outs = [-(-i // s) for i, s in zip(size, stride, strict=True)]

@@ -140,6 +140,22 @@ def function_bomb(m: onnx.ModelProto) -> None:
     m.graph.node[0].CopyFrom(helper.make_node("F0", ["x"], ["y"], domain="com.example"))
 
 
+def function(*nodes: onnx.NodeProto) -> Change:
+    """The node becomes a call of a function (a) => (b) of these nodes."""
+
+    def change(m: onnx.ModelProto) -> None:
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
+        m.functions.append(helper.make_function("com.example", "F", ["a"], ["b"], nodes, opsets))
+        m.graph.node[0].CopyFrom(helper.make_node("F", ["x"], ["y"], domain="com.example"))
+
+    return change
+
+
+def two_functions_of_one_name(m: onnx.ModelProto) -> None:
+    for op in ("Relu", "Abs"):
+        function(helper.make_node(op, ["a"], ["b"]))(m)
+
+
 def long_chain(nodes: int) -> onnx.ModelProto:
     body = " ".join(f"a{i + 1} = Relu(a{i})" for i in range(nodes))
     return net(f"a0 = Abs(x) {body} y = Abs(a{nodes})")
@@ -204,6 +220,11 @@ GRAPHS = (
     changed("graph", "seven inputs", lambda m: m.graph.node[0].input.extend("x" * 5), "Conv"),
     changed("graph", "function that calls itself", calls_itself, "net.onnx"),
     changed("graph", "functions of 2^40 nodes", function_bomb, "net.onnx"),
+    changed(
+        "graph", "function that reads nothing known", function(helper.make_node("Relu", ["q"], ["b"])), "reads 'q'"
+    ),
+    changed("graph", "function without result", function(helper.make_node("Relu", ["a"], ["q"])), "output 'b'"),
+    changed("graph", "two functions of one name", two_functions_of_one_name, "'com.example.F' is defined twice"),
     changed("graph", "branch that reads nothing known", if_node, "reads 'nowhere'"),
     graph_case("unknown operator", "y = Convv(x)", "did you mean 'Conv'"),
     graph_case("unknown operator of ai.nashc", "y = ai.nashc.ShiftConvv(x)", "did you mean 'ShiftConv'"),
@@ -257,6 +278,9 @@ SHAPES = (
     changed("shapes", "weight of text", weight(data_type=TensorProto.STRING), "tensor 'w'"),
     changed("shapes", "weight in two fields", lambda m: m.graph.initializer[0].float_data.extend([1.0]), "tensor 'w'"),
     shape_case("window larger than the image", "y = Conv(x, w)", "net.onnx", w=(4, 4, 9, 9)),
+    shape_case("bias of other length", "y = Conv(x, w, b)", "net.onnx", w=(4, 4, 3, 3), b=(5,)),
+    shape_case("transposed weights of other depth", "y = ConvTranspose(x, w)", "net.onnx", w=(5, 4, 3, 3)),
+    shape_case("depth to space by 3", "y = DepthToSpace<blocksize=3>(x)", "net.onnx"),
     shape_case("matrices that do not fit", "y = MatMul(x, w)", "net.onnx", w=(9, 9)),
     shape_case("Gemm of four axes", "y = Gemm(x, w)", "net.onnx", w=(8, 8)),
     shape_case("reshape to another size", "y = Reshape(x, s)", "net.onnx", y="float[n] y", s=one_number(7)),
@@ -362,6 +386,7 @@ NAMES = (
     changed("names", "weight without name", rename(""), "net.onnx"),
     changed("names", "markup in an operator of the host", on_host, "HOST", 0),
     changed("names", "markup in an unknown operator", operator_named("[red]\x1b[2J\u202e"), "no such operator"),
+    changed("names", "10,000 characters that nothing makes", lambda m: m.graph.node[0].input.append("n" * 10_000), "n"),
     changed("names", "10,000 characters in an error", operator_named("o" * 10_000), "no such operator"),
     changed("names", "two nodes of one name", same_name, "", 0),
 )

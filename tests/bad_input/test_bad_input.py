@@ -13,34 +13,9 @@ from mutations import mutation, originals, valid
 
 CASES = (*MODELS, *FILES)
 MUTATIONS = 150
-HANGS = {
-    ("graph", "functions of 2^40 nodes"): "inlining has no limit",
-}
-OPEN = {
-    ("graph", "weight stored twice"): "accepted",
-    ("shapes", "reshape to another size"): "accepted",
-    ("shapes", "shift codes of 99"): "accepted",
-    ("attributes", "Conv kernel_shape=[5,5]"): "accepted, the weight's shape counts",
-    ("attributes", 'Conv auto_pad="SIDEWAYS"'): "accepted",
-    ("external data", "10,000 characters"): "the message names the data file alone, uncut",
-}
-"""Known defects of nashc; an entry goes when its defect does."""
 
 
-def parameters() -> list[object]:
-    found = []
-    for case in CASES:
-        key = (case.kind, case.name)
-        marks = []
-        if key in HANGS:
-            marks = [pytest.mark.xfail(run=False, reason=f"hangs: {HANGS[key]}")]
-        elif key in OPEN:
-            marks = [pytest.mark.xfail(strict=True, reason=OPEN[key])]
-        found.append(pytest.param(case, marks=marks, id=f"{case.kind}-{case.name}"))
-    return found
-
-
-@pytest.mark.parametrize("case", parameters())
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}-{case.name}")
 def test_bad_input_is_one_clear_line(case, tmp_path):
     assert not judge(case, tmp_path).faults
 
@@ -49,7 +24,6 @@ def test_there_are_enough_cases_and_each_has_a_name():
     names = Counter((case.kind, case.name) for case in CASES)
     assert len(names) >= 60
     assert max(names.values()) == 1
-    assert HANGS.keys() | OPEN.keys() <= names.keys()
 
 
 @pytest.mark.parametrize("number", range(len(originals())))

@@ -92,6 +92,18 @@ def test_defined_twice(tmp_path):
         load(save(model, tmp_path))
 
 
+def test_weights_stored_twice_or_made_by_a_node(tmp_path):
+    model = net(RELU, "y = Add(x, w)", w=(4,))
+    model.graph.initializer.append(model.graph.initializer[0])
+    with pytest.raises(NashcError, match="'w' is stored twice; export the model again"):
+        load(save(model, tmp_path))
+    model = net(RELU, "w = Relu(x) y = Add(x, w)", w=(4,))
+    with pytest.raises(NashcError, match="'w' is defined twice"):
+        load(save(model, tmp_path))
+    model = net("(float[1,4] x, float[4] w) => (float[1,4] y)", "y = Add(x, w)", w=(4,))
+    assert load(save(model, tmp_path)).graph.initializers["w"].const_value is not None
+
+
 def test_unknown_standard_operator(tmp_path):
     with pytest.raises(NashcError, match=r"node 'Relux_0'.*no such operator; did you mean 'Relu'"):
         simplify(load(save(net(RELU, "y = Relux(x)"), tmp_path)), {})
@@ -166,6 +178,11 @@ class TestExternalData:
             load(save(self.model("w.bin"), tmp_path))
         with pytest.raises(NashcError, match="too short"):
             load(save(self.model("w.bin", 8), tmp_path))
+
+    def test_name_that_no_file_can_have(self, tmp_path):
+        with pytest.raises(NashcError, match=r"file 'w{300}\.\.\.' cannot be read: File name too long") as caught:
+            load(save(self.model("w" * 10_000), tmp_path))
+        assert "tensor 'w'" in caught.value.where
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from nashc.ops import embed_functions
+from onnx import helper
 from onnx_nets import assert_same_function, net, save
 
+from nashc.errors import NashcError
 from nashc.passes import load, removed, simplify, sources
 
 BN = "b = BatchNormalization<epsilon=0.01>(a, g, t, m, v)"
@@ -168,3 +170,57 @@ def test_if_of_known_condition_becomes_its_branch(tmp_path, size):
               y = Abs(a)"""
     model = net(f"(float[1,3,{size},8] x) => (float[1,3,{size},8] y)", body)
     assert ops(simplified(tmp_path, model)) == (["Mul", "Relu", "Abs"] if size == 8 else ["Neg", "Abs"])
+
+
+@pytest.mark.parametrize(
+    ("body", "weights", "why"),
+    [
+        ("y = Conv<kernel_shape=[5,5]>(x, w)", {"w": (4, 3, 3, 3)}, r"kernel_shape=\[5, 5\] but the weights are"),
+        ('y = Conv<auto_pad="SAME_UPER">(x, w)', {"w": (4, 3, 3, 3)}, "'SAME_UPER'; did you mean 'SAME_UPPER'"),
+        ('y = MaxPool<auto_pad="SIDEWAYS",kernel_shape=[2,2]>(x)', {}, "unknown auto_pad 'SIDEWAYS'"),
+        ("y = Conv(x, w)", {"w": (4, 2, 3, 3)}, "3 input channels do not fit 1 groups of 2"),
+        ("y = ConvTranspose(x, w)", {"w": (5, 4, 3, 3)}, "3 input channels do not fit 1 groups of 5"),
+        ("y = Conv(x, w, b)", {"w": (4, 3, 3, 3), "b": (5,)}, r"a bias of shape \[5\] for 4 output channels"),
+        ("f = Flatten(x) y = Gemm(f, w, b)", {"w": (192, 6), "b": (5,)}, r"a bias of shape \[5\]"),
+        ("y = Reshape(x, s)", {"s": np.array([7])}, r"\[1, 3, 8, 8\] cannot become \[7\]"),
+        ("y = DepthToSpace<blocksize=2>(x)", {}, "another number of elements"),
+        ("y = ai.nashc.ShiftConv(x, w, s)", {"w": np.full((1, 4, 3, 1, 1), -16, np.int8), "s": (4,)}, "magnitude 16"),
+        ("y = ai.nashc.ShiftConvInteger<pmax=2>(q, w)", {"w": np.full((1, 4, 3, 1, 1), 4, np.int8)}, r"in -3\.\.3"),
+        ("y = ai.nashc.ShiftConvInteger<pmax=15>(q, w)", {"w": np.zeros((1, 4, 3, 1, 1), np.int8)}, "pmax=15"),
+    ],
+)
+def test_nodes_that_no_runtime_would_run(tmp_path, body, weights, why):
+    """onnx's own checker and shape inference accept every one of them."""
+    quantised = "q = Cast<to=3>(x) " if "(q" in body else ""
+    model = net("(float[1,3,8,8] x) => (float y)", quantised + body, **weights)
+    with pytest.raises(NashcError, match=why) as caught:
+        simplify(load(save(model, tmp_path)), {})
+    assert "node '" in caught.value.where
+    assert caught.value.hint
+
+
+def calls(functions, uses):
+    """A model of so many uses of the first function; function i calls the next one twice."""
+    chain = " ".join(f"a{i + 1} = com.example.F0(a{i})" for i in range(uses))
+    model = net("(float[1,3,8,8] x) => (float[1,3,8,8] y)", f"a0 = Abs(x) {chain} y = Abs(a{uses})")
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
+    for i in range(functions):
+        op, domain = (f"F{i + 1}", "com.example") if i < functions - 1 else ("Relu", "")
+        nodes = [helper.make_node(op, [a], [b], domain=domain) for a, b in ("ab", "bc")]
+        model.functions.append(helper.make_function("com.example", f"F{i}", ["a"], ["c"], nodes, opsets))
+    return model
+
+
+def test_inlining_has_a_limit(tmp_path):
+    assert len(simplify(load(save(calls(3, 5), tmp_path)), {}).graph) == 5 * 2**3 + 2
+    with pytest.raises(NashcError, match=rf"make {2**40:,} nodes, more than 10,000; inline them with onnx.inliner"):
+        simplify(load(save(calls(40, 1), tmp_path)), {})
+    with pytest.raises(NashcError, match="make 16,384 nodes"):
+        simplify(load(save(calls(1, 8192), tmp_path)), {})
+
+
+def test_function_that_calls_itself(tmp_path):
+    model = calls(2, 1)
+    model.functions[1].node[0].CopyFrom(helper.make_node("F0", ["a"], ["b"], domain="com.example"))
+    with pytest.raises(NashcError, match=r"a function calls itself: 'F0' calls 'F1' calls 'F0'|'F1' calls 'F0'"):
+        simplify(load(save(model, tmp_path)), {})
