@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import glob
 import hashlib
 import os
@@ -32,6 +34,9 @@ from nashc.search.space import explain
 Progress = Callable[[str, float], None]
 EMBED_BYTES = 2**30
 """Weights up to this size are stored in model.onnx itself; protobuf ends at 2 GiB."""
+OLD_WEIGHTS = "model-*.data"
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of Linux: fcntl.h and linux/fs.h."""
 STALE_SECONDS = 3600
 """A temporary directory this old belongs to a command that was killed."""
 
@@ -107,8 +112,9 @@ def refuse_host(network: Network) -> None:
 def write(compiled: Compiled, out: str | Path, texts: Mapping[str, str]) -> None:
     """Write design.json, the annotated model.onnx (if the design has its model) and `texts` (name -> text) into `out`.
 
-    Everything is written and synced beside `out` first and then renamed into it file by file, so an interrupted
-    command leaves earlier results as they were. Other files in `out` stay.
+    Everything is written and synced beside `out` first and then takes the place of an earlier result, all at once where
+    the file system can do that (see `_swap`), so an interrupted command leaves earlier results as they were. Other
+    files in `out` stay.
     """
     out = Path(out)
     with _beside(out) as made:
@@ -117,7 +123,7 @@ def write(compiled: Compiled, out: str | Path, texts: Mapping[str, str]) -> None
         for name, text in texts.items():
             (made / name).write_text(text, encoding="utf-8")
         (made / "design.json").write_bytes(dump(compiled))
-        _move_in(made, out)
+        _move_in(made, out.resolve())
 
 
 def chunk_labels(accelerator: Accelerator) -> tuple[str, ...]:
@@ -193,7 +199,8 @@ def _save_model(model: ir.Model, folder: Path) -> None:
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """A temporary directory on the file system of `out`, removed at the end, with what killed commands left there.
+    """A new directory on the file system of `out`, in a temporary one that is removed at the end, with what killed
+    commands left there.
 
     It is beside `out`; or in it, where the folder above belongs to somebody else or to another file system.
     """
@@ -201,45 +208,113 @@ def _beside(out: Path) -> Iterator[Path]:
     out = out.resolve()
     parent = out.parent
     parent.mkdir(parents=True, exist_ok=True)
-    if out.exists() and (out.stat().st_dev != parent.stat().st_dev or not os.access(parent, os.W_OK | os.X_OK)):
+    if out.exists() and (_mount(out) != _mount(parent) or not os.access(parent, os.W_OK | os.X_OK)):
         parent = out
     prefix = f".{out.name}.nashc-"
     for old in parent.glob(f"{glob.escape(prefix)}*"):
         if time.time() - old.stat().st_mtime > STALE_SECONDS:
             shutil.rmtree(old, ignore_errors=True)
-    made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
+        made = temporary / "result"
+        made.mkdir()
         yield made
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with _no_interrupt():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _mount(folder: Path) -> str:
+    """What a rename cannot leave: on Linux a mount (a file system may have several), elsewhere a file system."""
+    handle = os.open(folder, getattr(os, "O_PATH", os.O_RDONLY))
+    try:
+        lines = Path(f"/proc/self/fdinfo/{handle}").read_text().splitlines()
+        return next(line for line in lines if line.startswith("mnt_id"))
+    except (OSError, StopIteration):
+        return str(os.fstat(handle).st_dev)
+    finally:
+        os.close(handle)
 
 
 def _move_in(made: Path, out: Path) -> None:
-    """Rename every file of `made` into `out`: data before the model that names it, design.json last."""
+    """Put every file of `made` into `out`: at once, or one by one, data before the model that names it, design.json
+    last."""
     files = sorted(made.iterdir(), key=lambda f: (f.name == "design.json", f.name == "model.onnx", f.name))
     for file in files:
         with file.open("rb") as written:
             os.fsync(written.fileno())
     with _no_interrupt():
         out.mkdir(exist_ok=True)
-        for file in files:
-            file.replace(out / file.name)
-        for old in out.glob("model-*.data"):
-            if old.name not in {file.name for file in files}:
-                old.unlink()
+        names = [file.name for file in files]
+        if not _swap(names, made, out):
+            _rename(names, made, out)
+
+
+def _rename(names: Sequence[str], source: Path, out: Path) -> None:
+    """One file after the other; weights of an earlier model go."""
+    for name in names:
+        (source / name).replace(out / name)
+    for old in out.glob(OLD_WEIGHTS):
+        if old.name not in names:
+            old.unlink()
+
+
+def _swap(names: Sequence[str], made: Path, out: Path) -> bool:
+    """All files at once; False, and nothing done, where that is not possible.
+
+    `made` gets the other files of `out` too, as hard links, and changes places with it. Out of sight the original
+    directory then gets the new files and comes back: whoever works in it, its owner and its rights stay. Folders have
+    no hard links, so an `out` with folders in it is left to `_rename`.
+    """
+    again = made.parent / "again"
+    try:
+        others = [p for p in out.iterdir() if p.name not in names and not p.match(OLD_WEIGHTS)]
+        if any(p.is_dir() and not p.is_symlink() for p in others):
+            return False
+        again.mkdir()
+        for name in names:
+            os.link(made / name, again / name)
+        for path in others:
+            os.link(path, made / path.name, follow_symlinks=False)
+        shutil.copymode(out, made)
+        _exchange(made, out)
+    except OSError:
+        return False
+    _rename(names, again, made)
+    _exchange(made, out)
+    for path in made.iterdir():  # what somebody saved in the meantime
+        there = out / path.name
+        if path.name not in names and not (there.exists() and there.samefile(path)):
+            path.replace(there)
+    return True
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Let two directories change places in one step. Raises OSError where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(b))
+    if rename(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(b))
 
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Ctrl-C and termination wait: the files of one result are renamed together."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+    """Ctrl-C and termination wait for the end. (To block the signals is not enough: another thread may get them, and
+    then Python raises in this one all the same.)"""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _stage(label: str, progress: Progress | None) -> Progress | None:
