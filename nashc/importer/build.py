@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from nashc.core.network import Network
+from nashc.core.network import COMPUTE_UNITS, Layer, Network
 from nashc.errors import NashcError
 from nashc.importer.builder import Builder, used_outputs
 from nashc.importer.compute import compute
@@ -54,6 +54,22 @@ def _check_sizes(network: Network) -> None:
                 where=f"node '{layer.name}' ({layer.op})",
                 hint="check the shapes and pads of the model, or give smaller ones with --shape",
             )
+        if layer.unit in COMPUTE_UNITS:
+            _check_fit(layer, network)
+
+
+def _check_fit(layer: Layer, network: Network) -> None:
+    """A layer with weights reads and writes the maps that are stored, or its numbers would be wrong."""
+    nest, source, target = layer.nest, network.tensor[layer.inputs[0]], network.tensor[layer.output]
+    reads = (nest.g * nest.c, nest.iy * nest.ix) == (source.channels, source.rows * source.columns)
+    writes = nest.g * nest.k * nest.oy * nest.ox
+    shuffled = layer.scattered  # by pixel: a few outputs beyond the border may be computed too
+    if not reads or writes < target.elements or (writes > target.elements and not shuffled):
+        raise NashcError(
+            f"its loop nest does not fit the maps that it reads and writes ({source} -> {target})",
+            where=f"node '{layer.name}' ({layer.op})",
+            hint="this is a defect of nashc: please report it with the model",
+        )
 
 
 def _input_bits(value: ir.Value) -> int:

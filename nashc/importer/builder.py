@@ -24,7 +24,7 @@ class Builder:
         self.views: list[Skip] = []
         self.constants: list[str] = []
         self._stored: dict[ir.Value, str] = {}
-        self._relaid: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._relaid: dict[tuple[str, tuple[int, ...], Axes], str] = {}
         self._names: set[str] = set()
 
     def has(self, value: ir.Value) -> bool:
@@ -54,11 +54,21 @@ class Builder:
         shape = static_shape(value)
         if axes is None or shape is None or same_order(shape, self.layout.axes(value), axes):
             return name
-        return self._relay(name, split(shape, axes), axes)
+        return self._relay(name, shape, axes)
 
-    def view(self, node: ir.Node, value: ir.Value, reason: str) -> None:
-        """The node's output is `value` by another name."""
-        self._stored[node.outputs[0]] = self.read(value)
+    def read_for(self, value: ir.Value, out: ir.Value) -> str:
+        """The tensor to read an operand from that is broadcast to `out`, in the order of `out`."""
+        return self.read(value, self.axes_for(value, out))
+
+    def axes_for(self, value: ir.Value, out: ir.Value) -> Axes | None:
+        """The channel axes of `out` as axes of an operand, which may have fewer."""
+        shift = len(static_shape(value) or ()) - len(static_shape(out) or ())
+        axes = tuple(a + shift for a in self.layout.axes(out))
+        return axes if all(a >= 0 for a in axes) else None
+
+    def view(self, node: ir.Node, name: str, reason: str) -> None:
+        """The node's output is the tensor `name`."""
+        self._stored[node.outputs[0]] = name
         self.views += [Skip(name, reason) for name in sources(node)]
 
     def emit(
@@ -94,8 +104,9 @@ class Builder:
             )
         )
 
-    def _relay(self, name: str, size: Size, axes: Axes) -> str:
-        if (name, axes) not in self._relaid:
+    def _relay(self, name: str, shape: tuple[int, ...], axes: Axes) -> str:
+        if (name, shape, axes) not in self._relaid:
+            size = split(shape, axes)
             target = self._unique_tensor(f"{name}_relaid")
             self.tensors[target] = Tensor(target, *size, self.tensors[name].bits)
             self.layers.append(
@@ -110,8 +121,8 @@ class Builder:
                     note="brings the channels of a pixel together for the next layer",
                 )
             )
-            self._relaid[name, axes] = target
-        return self._relaid[name, axes]
+            self._relaid[name, shape, axes] = target
+        return self._relaid[name, shape, axes]
 
     def _unique_layer(self, base: str) -> str:
         name = unique(base, self._names)

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from nashc.core.network import Unit, Weights
 from nashc.importer.builder import Builder
-from nashc.importer.group import Group, stored_bits
+from nashc.importer.group import Group, is_sum, stored_bits
 from nashc.importer.nests import compute_nest
 from nashc.importer.ops import compute_unit, is_product, weight_index
 from nashc.passes.graph import array, elements, is_op, operand, shape_of
@@ -34,7 +34,7 @@ def compute(b: Builder, group: Group) -> None:
         node,
         unit,
         compute_nest(node, (tensor.channels, tensor.rows, tensor.columns)),
-        [source, *(b.read(v) for v in group.extra)],
+        [source, *_residuals(b, group)],
         b.define(group.output),
         nodes=group.nodes,
         weights=_weights(node, weight, unit),
@@ -42,6 +42,11 @@ def compute(b: Builder, group: Group) -> None:
         scattered=pixel_shuffle,
         note="sub-pixel form: every phase is a convolution, pixels interleave when stored" if pixel_shuffle else "",
     )
+
+
+def _residuals(b: Builder, group: Group) -> list[str]:
+    """The other operands of the group's sums, in the order of its output."""
+    return [b.read_for(v, n.outputs[0]) for v in group.extra for n in group.nodes if v in n.inputs and is_sum(n)][:1]
 
 
 def _weights(node: ir.Node, value: ir.Value, unit: Unit) -> Weights:

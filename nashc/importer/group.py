@@ -1,7 +1,8 @@
 """Group a node with the nodes behind it that its post-processing lane does in the same pass.
 
 The lane computes, in this order and each at most once but the first: scale and bias per channel, requantise,
-residual add, activation, requantise (DESIGN.md section 4). Every value inside a group is read by the group alone.
+residual add, activation, requantise (DESIGN.md section 4). Every value inside a group is read by the group alone and
+stored in one order: a layer that brings the channels of a pixel together stands between groups.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ def grow(head: ir.Node, layout: Layout, claimed: set[ir.Node], *, residual: bool
         group.extra.append(other)
         ahead = _take(group, ahead, layout, claimed)
     found = find_activation(ahead.value)
-    if found is not None and not any(n in claimed for n in found.nodes):
+    if (
+        found is not None
+        and not any(n in claimed for n in found.nodes)
+        and layout.keeps_order(ahead.value, found.output)
+    ):
         group.activation = found.name
         group.nodes += [*ahead.views, *found.nodes]
         group.output = found.output
@@ -60,6 +65,8 @@ def start_activation(x: ir.Value, node: ir.Node, layout: Layout, claimed: set[ir
     """A group of its own for the activation of `x` that `node` starts, if it is a known one."""
     found = find_activation(x, node)
     if found is None or node not in found.nodes or any(n in claimed for n in found.nodes):
+        return None
+    if not all(layout.keeps_order(n.outputs[0], found.output) for n in found.nodes):
         return None
     return requantised(Group(node, found.output, list(found.nodes), [], found.name), layout, claimed)
 
@@ -81,7 +88,7 @@ def _look(group: Group, layout: Layout, claimed: set[ir.Node]) -> Ahead:
         if node is None or node in claimed:
             return Ahead(tuple(views), value, None)
         if not same_data(node, layout):
-            return Ahead(tuple(views), value, node)
+            return Ahead(tuple(views), value, node if layout.keeps_order(value, node.outputs[0]) else None)
         views.append(node)
         value = node.outputs[0]
 

@@ -41,6 +41,11 @@ class Layout:
         """Channel axes of the value."""
         return self._axes.get(value, default_axes(static_shape(value) or ()))
 
+    def keeps_order(self, x: ir.Value, y: ir.Value) -> bool:
+        """Two values of one shape are stored in the same order."""
+        shape = static_shape(x)
+        return shape is not None and shape == static_shape(y) and same_order(shape, self.axes(x), self.axes(y))
+
     def size(self, value: ir.Value) -> tuple[int, int, int]:
         """Channels, rows and columns of the value."""
         return split(static_shape(value) or (), self.axes(value))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from nashc.core.network import Unit
+from nashc.core.network import Tensor, Unit
 from nashc.importer.builder import Builder
 from nashc.importer.group import Group, stored_bits
 from nashc.importer.layout import Layout, split
-from nashc.importer.nests import pixel_nest
+from nashc.importer.nests import Size, pixel_nest
 from nashc.importer.ops import RELABELLING, UNARY, has_weights, is_product
 from nashc.importer.views import same_data
 from nashc.passes.graph import array, elements, is_op, operand, shape_of, static_shape
 
 ALIGN = 16
 """Channels of one stored word: a part that starts elsewhere is written in pieces."""
+
+SHORT_RUN_BITS = 1024
+"""A shorter run costs DRAM more by its start than by its data."""
 
 REORDERS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "DepthToSpace", "SpaceToDepth", "Gather")
 """Moves that store pixels or channels in another order than they read them."""
@@ -29,7 +32,7 @@ def move(b: Builder, group: Group) -> None:
     elif is_op(node, "Split"):
         _split(b, node)
     elif len(group.nodes) == 1 and (reason := view_reason(node, b.layout)):
-        b.view(node, operand(node, 0), reason)
+        b.view(node, b.read(operand(node, 0)), reason)
     else:
         _plain(b, group)
 
@@ -37,14 +40,14 @@ def move(b: Builder, group: Group) -> None:
 def quantise(b: Builder, node: ir.Node) -> None:
     """Q and DQ only rename stored integers, unless the value is stored with another width or scale."""
     x = operand(node, 0)
+    source = b.read_for(x, node.outputs[0])
     if is_op(node, "DequantizeLinear"):
-        b.view(node, x, "DequantizeLinear: the integers are what is stored")
+        b.view(node, source, "DequantizeLinear: the integers are what is stored")
         return
     bits = stored_bits(node.outputs[0])
-    source = b.read(x)
     t = b.tensors[source]
     if t.bits == bits and _same_scale(node, x):
-        b.view(node, x, f"{node.op_type}: the value is stored with this width")
+        b.view(node, source, f"{node.op_type}: the value is stored with this width")
     else:
         size = (t.channels, t.rows, t.columns)
         b.emit(node, Unit.VECTOR, pixel_nest(size), [source], b.define(node.outputs[0], size, bits))
@@ -100,13 +103,14 @@ def _feeds_products_only(value: ir.Value) -> bool:
 
 
 def _plain(b: Builder, group: Group) -> None:
-    """Output elements are copied one by one. A Slice reads what it keeps, every other move its whole input."""
+    """Output elements are copied one by one. What changes the map's size reads all of it, the rest what it keeps."""
     node = group.head
     x, out = operand(node, 0), node.outputs[0]
-    source = b.read(x)
-    size = b.layout.size(out)
-    nest = pixel_nest(size) if is_op(node, "Slice") else pixel_nest(size, b.layout.size(x))
-    scattered = is_op(node, *REORDERS) or (is_op(node, "Slice") and _slice_offset(node, b.layout) % ALIGN != 0)
+    reorders = is_op(node, *REORDERS)
+    source = b.read(x) if reorders else b.read_for(x, out)
+    size, t = b.layout.size(out), b.tensors[source]
+    nest = pixel_nest(size) if reorders or is_op(node, "Slice") else pixel_nest(size, (t.channels, t.rows, t.columns))
+    scattered = reorders or (is_op(node, "Slice") and _slices_short(node, b, t, size))
     output = b.define(group.output, size, _bits(b, group, [source]))
     b.emit(node, Unit.VECTOR, nest, [source], output, nodes=group.nodes, scattered=scattered, note="moves data")
 
@@ -118,23 +122,43 @@ def _bits(b: Builder, group: Group, inputs: list[str]) -> int:
     return max(b.tensors[name].bits for name in inputs)
 
 
-def _slice_offset(node: ir.Node, layout: Layout) -> int:
-    """First channel that a Slice keeps; 1 where that is not known."""
+def _short_rows(t: Tensor, columns: int) -> bool:
+    """`columns` of the tensor are less than its rows, and so few that each row is a short run."""
+    return columns < t.columns and columns * min(t.channels, ALIGN) * t.bits < SHORT_RUN_BITS
+
+
+def _slices_short(node: ir.Node, b: Builder, t: Tensor, size: Size) -> bool:
+    """What a Slice keeps lies in short runs: other channels of a stored word, single pixels, or a few columns."""
     x = operand(node, 0)
     shape = shape_of(x, node)
-    starts = node.attributes.get_ints("starts")
-    axes = node.attributes.get_ints("axes")
+    channels = b.axes_for(x, node.outputs[0]) or b.layout.axes(x)
+    columns = max((a for a in range(len(shape)) if a not in channels), default=-1)
+    cuts = _cuts(node, shape)
+    if cuts is None:
+        return True
+    for axis, (start, step) in cuts.items():
+        if (axis in channels and (start % ALIGN or step != 1)) or (axis == columns and step != 1 and shape[axis] > 1):
+            return True
+    return _short_rows(t, size[2])
+
+
+def _cuts(node: ir.Node, shape: tuple[int, ...]) -> dict[int, tuple[int, int]] | None:
+    """First element and step along each axis that a Slice cuts; None where that is not known."""
+
+    def numbers(index: int, attribute: str) -> list[int] | None:
+        stored = array(_optional(node, index))
+        return [int(n) for n in stored.reshape(-1)] if stored is not None else node.attributes.get_ints(attribute)
+
+    starts, axes, steps = numbers(1, "starts"), numbers(3, "axes"), numbers(4, "steps")
     if starts is None:
-        stored = array(node.inputs[1] if len(node.inputs) > 1 else None)
-        given = array(node.inputs[3] if len(node.inputs) > 3 else None)
-        if stored is None:
-            return 1
-        starts = [int(s) for s in stored]
-        axes = None if given is None else [int(a) for a in given]
-    for axis, start in zip(axes or range(len(starts)), starts, strict=False):
-        if axis % len(shape) in layout.axes(x):
-            return start % shape[axis] if abs(start) < shape[axis] else 0
-    return 0
+        return None
+    axes = list(range(len(starts))) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    found = {}
+    for axis, start, step in zip(axes, starts, steps, strict=False):
+        d = shape[axis % len(shape)]
+        found[axis % len(shape)] = (min(max(start + d if start < 0 else start, 0), d - 1), step)
+    return found
 
 
 def _concat(b: Builder, group: Group) -> None:
@@ -147,7 +171,7 @@ def _concat(b: Builder, group: Group) -> None:
     target = b.define(group.output, b.layout.size(out), _bits(b, group, [name for name, _ in parts]))
     offset = 0
     for source, size in parts:
-        scattered = channelwise and offset % ALIGN != 0
+        scattered = (channelwise and offset % ALIGN != 0) or _short_rows(b.tensors[target], size[2])
         b.emit(
             node, Unit.VECTOR, pixel_nest(size), [source], target,
             nodes=group.nodes, scattered=scattered, note="one part of the concat",
@@ -158,14 +182,14 @@ def _concat(b: Builder, group: Group) -> None:
 def _split(b: Builder, node: ir.Node) -> None:
     """One layer a part that somebody reads."""
     x = operand(node, 0)
-    channelwise = node.attributes.get_int("axis", 0) % len(shape_of(x, node)) in b.layout.axes(x)
-    source = b.read(x)
+    axis = node.attributes.get_int("axis", 0) % len(shape_of(x, node))
     offset = 0
     for out in node.outputs:
-        size = split(shape_of(out, node), b.layout.axes(x))
+        size, channelwise = b.layout.size(out), axis in b.layout.axes(out)
         if out.uses() or out.is_graph_output():
+            source = b.read_for(x, out)
             target = b.define(out, size, b.tensors[source].bits)
-            scattered = channelwise and offset % ALIGN != 0
+            scattered = (channelwise and offset % ALIGN != 0) or _short_rows(b.tensors[source], size[2])
             b.emit(
                 node, Unit.VECTOR, pixel_nest(size), [source], target,
                 scattered=scattered, note="one part of the split",

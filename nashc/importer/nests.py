@@ -19,11 +19,20 @@ Size = tuple[int, int, int]
 
 def compute_nest(node: ir.Node, x: Size) -> LoopNest:
     """The nest of a node with weights; `x` is the size of its first operand as stored."""
-    if is_op(node, "ConvTranspose"):
-        return _transposed(node)
     if is_product(node):
         return _product(node, x)
-    return _convolution(node)
+    nest = _transposed(node) if is_op(node, "ConvTranspose") else _convolution(node)
+    return _stacked(nest, shape_of(operand(node, 0), node)[0])
+
+
+def _stacked(nest: LoopNest, images: int) -> LoopNest:
+    """A batch inside the network, as a Reshape makes it: the rows of its images one after the other, as they are
+    stored. Work and traffic are those of all images; windows that reach from one image into the next cost the same."""
+    if images == 1:
+        return nest
+    many = replace(nest, oy=images * nest.oy, iy=images * nest.iy)
+    top, left, bottom, right = nest.pad
+    return replace(many, pad=(top, left, max(bottom, many.span(0, many.oy) - many.iy - top), right))
 
 
 def _plane(values: tuple[int, ...], fill: int) -> tuple[int, int]:
@@ -103,7 +112,8 @@ def pool_nest(node: ir.Node) -> LoopNest:
     shape, out = shape_of(operand(node, 0), node), shape_of(node.outputs[0], node)
     (iy, ix), (oy, ox) = _plane(shape[2:], 1), _plane(out[2:], 1)
     if node.op_type.startswith("Global"):
-        return LoopNest(shape[1], 1, 1, 1, 1, iy, ix, iy, ix)
+        nest = LoopNest(shape[1], 1, 1, 1, 1, iy, ix, iy, ix)
+        return nest if shape[0] == 1 else _stacked(replace(nest, stride=(iy, ix)), shape[0])
     frame = window(node)
     fy, fx = _plane(frame.kernel, 1)
     nest = LoopNest(
@@ -113,10 +123,11 @@ def pool_nest(node: ir.Node) -> LoopNest:
     # ceil_mode windows reach over the edge: the cells there are padding too
     top, left, bottom, right = nest.pad
     down, across = nest.span(0, oy) - iy - top, nest.span(1, ox) - ix - left
-    return replace(nest, pad=(top, left, max(bottom, down), max(right, across)))
+    return _stacked(replace(nest, pad=(top, left, max(bottom, down), max(right, across))), shape[0])
 
 
 def pixel_nest(out: Size, source: Size | None = None) -> LoopNest:
-    """One operation for each output element; `source` is the input map where it has another size."""
+    """One operation for each output element; `source` is the input map where it has another size. All of it is read:
+    of a larger one each output takes several rows and columns."""
     _, iy, ix = source or out
-    return LoopNest(out[0], 1, 1, out[1], out[2], 1, 1, iy, ix)
+    return LoopNest(out[0], 1, 1, out[1], out[2], 1, 1, iy, ix, stride=(ceil_div(iy, out[1]), ceil_div(ix, out[2])))

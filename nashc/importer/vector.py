@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import onnx_ir as ir
-
 from nashc.core.loops import LoopNest
 from nashc.core.network import Unit, Weights
 from nashc.importer.builder import Builder
 from nashc.importer.group import Group, per_channel, stored_bits
-from nashc.importer.layout import Axes
 from nashc.importer.nests import pixel_nest, pool_nest
 from nashc.importer.ops import BINARY
 from nashc.passes.graph import elements, is_constant, is_op, operand, static_shape
@@ -43,23 +40,16 @@ def _operands(b: Builder, group: Group) -> tuple[list[str], Weights | None]:
             if value is None or value in inside:
                 continue
             if not is_constant(value):
-                read.append(b.read(value, _aligned(b, value, node.outputs[0])))
+                read.append(b.read_for(value, node.outputs[0]))
             elif node is head and is_op(node, *BINARY):
                 if not per_channel(value, node.outputs[0], b.layout):
-                    read.append(b.read(value, _aligned(b, value, node.outputs[0])))
+                    read.append(b.read_for(value, node.outputs[0]))
                 elif elements(static_shape(value) or ()) > 1:
                     weights = Weights(value.name or "constant", stored_bits(value))
             elif node is head and is_op(node, "PRelu", "BatchNormalization") and value is node.inputs[1]:
                 bits = SCALE_AND_BIAS_BITS if is_op(node, "BatchNormalization") else stored_bits(value)
                 weights = Weights(value.name or "scale", bits)
     return list(dict.fromkeys(read)), weights
-
-
-def _aligned(b: Builder, value: ir.Value, out: ir.Value) -> Axes | None:
-    """The output's channel axes as axes of an operand, which may have fewer."""
-    shift = len(static_shape(value) or ()) - len(static_shape(out) or ())
-    axes = tuple(a + shift for a in b.layout.axes(out))
-    return axes if all(a >= 0 for a in axes) else None
 
 
 def pool(b: Builder, group: Group) -> None:

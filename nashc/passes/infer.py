@@ -29,6 +29,11 @@ LARGEST_FOLD = 2**22
 LARGEST_KNOWN = 1024
 """Elements of a constant that shape inference may look at."""
 
+LIKE_FIRST = frozenset(
+    "Abs Add BatchNormalization Ceil Clip Div Dropout Elu Exp Floor HardSigmoid InstanceNormalization LeakyRelu Log "
+    "Max Mean MeanVarianceNormalization Min Mul Neg PRelu Reciprocal Relu Selu Sigmoid Sqrt Sub Sum Tanh".split()
+)
+"""Operators whose first versions have no shape inference in onnx: the result is like the first operand."""
 SMALL = "the input is too small for the network: give a larger --shape"
 
 FOLDABLE = frozenset(
@@ -160,6 +165,10 @@ def _infer_node(model: ir.Model, node: ir.Node) -> None:
             shape = static_shape(out)
             if shape and min(shape) < 1 and ("Conv" in node.op_type or "Pool" in node.op_type):
                 raise NashcError(f"its result '{out.name}' has shape {list(shape)}", where=where(node), hint=SMALL)
+    if node.op_type in LIKE_FIRST and domain == "" and not schema.has_type_and_shape_inference_function:
+        first = node.inputs[0] if node.inputs else None
+        if first is not None:
+            node.outputs[0].shape, node.outputs[0].type = first.shape, first.type
     check(node)
 
 
