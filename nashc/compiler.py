@@ -313,8 +313,8 @@ def _no_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came[:1]:
-            signal.raise_signal(number)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _stage(label: str, progress: Progress | None) -> Progress | None:

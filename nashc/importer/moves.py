@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -145,14 +147,14 @@ def _slices_short(node: ir.Node, b: Builder, t: Tensor, size: Size) -> bool:
 def _cuts(node: ir.Node, shape: tuple[int, ...]) -> dict[int, tuple[int, int]] | None:
     """First element and step along each axis that a Slice cuts; None where that is not known."""
 
-    def numbers(index: int, attribute: str) -> list[int] | None:
+    def numbers(index: int, attribute: str) -> Sequence[int] | None:
         stored = array(_optional(node, index))
         return [int(n) for n in stored.reshape(-1)] if stored is not None else node.attributes.get_ints(attribute)
 
     starts, axes, steps = numbers(1, "starts"), numbers(3, "axes"), numbers(4, "steps")
     if starts is None:
         return None
-    axes = list(range(len(starts))) if axes is None else axes
+    axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
     found = {}
     for axis, start, step in zip(axes, starts, steps, strict=False):
