@@ -23,8 +23,9 @@ class Chunk:
 
     `role` is the kind of layer it takes: "dense", "depthwise" (grouped with one input channel a group) or "all".
     `lanes` names the lane kind of the board file, or "mac" for 8x8 conv lanes that may mix DSPs and LUTs.
-    `post_lanes` requantise that many outputs a cycle; `dram_bits` is its static share of the DRAM bandwidth in bits a
-    cycle.
+    `weight_bits` is 0 if no layer has weights. `post_lanes` requantise that many outputs a cycle; `dram_bits` is its
+    static share of the DRAM bandwidth in bits a cycle. `extra_bits` are the second operands that an output reads at
+    most, together. `symmetric`: all weights lie in [-127, 127], so two of them may share a DSP.
     """
 
     unit: Unit
@@ -35,6 +36,8 @@ class Chunk:
     post_lanes: int
     buffers: Buffers
     dram_bits: int
+    extra_bits: int = 0
+    symmetric: bool = True
 
     @property
     def name(self) -> str:

@@ -42,11 +42,13 @@ class Tensor:
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Constant operand of a layer. `bits` is the stored width of one term of one weight; a shift layer
-    of T `terms` stores and computes T terms a weight."""
+    of T `terms` stores and computes T terms a weight. `symmetric`: every integer lies in [-127, 127], which two MACs
+    on one DSP need; float weights get there by a symmetric quantiser."""
 
     name: str
     bits: int = 8
     terms: int = 1
+    symmetric: bool = True
 
 
 @dataclass(frozen=True, slots=True)

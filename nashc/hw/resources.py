@@ -2,8 +2,10 @@
 
 8x8 MAC lanes ("mac") are the same function on a DSP, on half a packed DSP and in LUTs, so all mac chunks share the
 DSPs where they save most LUTs: a packed DSP frees two LUT lanes, and once none is left, DSPs that are still free
-unpack pairs. A packed DSP multiplies one activation with the weights of two output channels (in [-127, 127]), so it
-needs an even unrolling of k.
+unpack pairs. A packed DSP multiplies one activation with the weights of two output channels, so it needs an even
+unrolling of k and weights in [-127, 127].
+
+Formulas that the search also needs for many chunks at once take vectors, one entry a chunk.
 """
 
 from __future__ import annotations
@@ -11,17 +13,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
+
+import numpy as np
 
 from nashc.board import Board, LaneCost
 from nashc.core.design import Buffers, Chunk, Resources
 from nashc.core.loops import Unroll
 from nashc.core.network import Unit
-from nashc.core.number import ceil_div
+from nashc.core.number import Ints, ceil_div
 from nashc.hw.machine import PAGE_BANKS, PARTIAL_SUM_BITS, Machine
+
+Count = int | Ints
+Amount = Any
+"""A float for one chunk, a vector of them for many."""
 
 MAC_LANES = "mac"
 ACTIVATION_BITS = 8
-BRAM18_WIDTH, BRAM18_DEPTH = 36, 512
+BRAM18_WIDTH, BRAM18_DEPTH = 32, 512
+"""Data bits of a word and words of one BRAM18 with one write and one read port; its 4 parity bits stay unused."""
+MEASURED_TREE = 16
+"""Lanes of the dot product behind the `tree` figures of the board file."""
 DRAIN_BITS = 24
 """An array with more accumulators than requantisers drains them through a shift register with parallel load: one LUT
 and one FF for each of the 24 accumulator bits that were synthesised."""
@@ -36,59 +48,94 @@ class MacLanes:
     lut: int
 
 
-def lane_luts(lane: LaneCost, reduction: int) -> float:
-    """LUTs of one lane of an array that sums `reduction` lanes into one accumulator.
+def lane_luts(lane: LaneCost, reduction: Count) -> Amount:
+    """LUTs of one lane of an array that sums `reduction` lanes into one accumulator."""
+    return lane.lut_tree + (lane.lut_scalar - lane.lut_tree) * own_accumulator(reduction)
 
-    The two measured points are a lane with its own accumulator and a lane of a 16-wide tree; the accumulator's share
-    falls with 1 / reduction between them.
+
+def lane_ffs(lane: LaneCost, reduction: Count) -> Amount:
+    return lane.ff_tree + (lane.ff_scalar - lane.ff_tree) * own_accumulator(reduction)
+
+
+def own_accumulator(reduction: Count) -> Amount:
+    """How far a lane is from the 16-wide tree (0) to an accumulator of its own (1): the accumulator's share falls with
+    1 / reduction between the two measured points. A wider tree counts as 16 wide: nothing is measured there, and to
+    go on falling would be optimistic."""
+    return (1 / np.minimum(reduction, MEASURED_TREE) - 1 / MEASURED_TREE) / (1 - 1 / MEASURED_TREE)
+
+
+def packable(k: Count, symmetric: bool) -> Amount:
+    """Whether lanes pair up on one DSP: two output channels that share an activation, all weights in [-127, 127]."""
+    return (k % 2 == 0) & symmetric
+
+
+@dataclass(frozen=True, slots=True)
+class BufferPort:
+    """The widest access of a double buffer in bits a cycle, and how many memories its halves are made of.
+
+    A memory has one write and one read port: it holds both halves if never both of them are written or both read in
+    the same cycle. No memory: the chunk needs no such buffer.
     """
-    return lane.lut_tree + (lane.lut_scalar - lane.lut_tree) / reduction
+
+    bits: Count
+    memories: int
+
+    def bram18(self, half_bits: int) -> Count:
+        """BRAM18 of the buffer with at least `half_bits` in each half: columns side by side for the port, as deep as
+        the halves ask for. A deep column is BRAM18 of fewer bits and more words, which need no multiplexer."""
+        if not self.memories:
+            return 0
+        row = self.memories * ceil_div(self.bits, BRAM18_WIDTH)
+        deep = -(-2 * half_bits // (row * BRAM18_WIDTH * BRAM18_DEPTH))
+        return row * deep
+
+    def half_bits(self, at_least: int) -> int:
+        """Bits of a half that the BRAM18 for `at_least` bits hold."""
+        return int(self.bram18(at_least)) * BRAM18_WIDTH * BRAM18_DEPTH // 2
 
 
-def lane_ffs(lane: LaneCost, reduction: int) -> float:
-    return lane.ff_tree + (lane.ff_scalar - lane.ff_tree) / reduction
+def buffer_ports(
+    board: Board, post_lanes: Count, input_words: Count, weight_words: Count, weight_bits: int, extra_bits: int
+) -> tuple[BufferPort, BufferPort, BufferPort]:
+    """Ports of the input, weight and output buffers of chunks whose arrays read so many words a cycle.
 
-
-def packable(unroll: Unroll) -> bool:
-    """Whether lanes pair up on one DSP: two output channels that share an activation."""
-    return unroll.k % 2 == 0
-
-
-def buffer_bram18(port_bits: int, bits: int) -> int:
-    """BRAM18 of one double buffer that delivers `port_bits` a cycle and holds `bits` in each half."""
-    columns = ceil_div(port_bits, BRAM18_WIDTH)
-    return 2 * columns * max(1, ceil_div(bits, columns * BRAM18_WIDTH * BRAM18_DEPTH))
-
-
-def port_widths(lanes: int, unroll: Unroll, weight_bits: int) -> tuple[int, int, int]:
-    """Bits a cycle that the array takes from the input and weight buffers and exchanges with the output buffer."""
+    Input and weight buffers take what the on-chip port or the DRAM delivers, too, and the output buffer what the DRAM
+    moves of partial sums. While the array reads one half of the input buffer, the post lanes read second operands from
+    the other; while it updates partial sums in one half of the output buffer, they read sums from the other.
+    """
+    dram = int(board.dram_bytes_per_cycle * 8)
+    fill = max(machine_of(board).port_bits, dram)
+    array, extras = input_words * ACTIVATION_BITS, post_lanes * extra_bits
     return (
-        unroll.input_words * ACTIVATION_BITS,
-        max(1, unroll.weight_words * weight_bits),
-        lanes * PARTIAL_SUM_BITS,
+        BufferPort(np.maximum(np.maximum(array, extras), fill), 2 if extra_bits else 1),
+        BufferPort(np.maximum(weight_words * weight_bits, fill), 1 if weight_bits else 0),
+        BufferPort(np.maximum(post_lanes * PARTIAL_SUM_BITS, dram), 2),
     )
 
 
-def chunk_buffers(lanes: int, unroll: Unroll, weight_bits: int, kib: tuple[int, int, int]) -> Buffers:
+def chunk_buffers(
+    board: Board, post_lanes: int, unroll: Unroll, weight_bits: int, extra_bits: int, kib: tuple[int, int, int]
+) -> Buffers:
     """Buffers of at least `kib` KiB a half, enlarged to the BRAMs that their port widths need anyway."""
-    halves = []
-    for port, size in zip(port_widths(lanes, unroll, weight_bits), kib, strict=True):
-        halves.append(buffer_bram18(port, size * 8192) // 2 * BRAM18_WIDTH * BRAM18_DEPTH)
-    return Buffers(*halves)
+    ports = buffer_ports(board, post_lanes, unroll.input_words, unroll.weight_words, weight_bits, extra_bits)
+    return Buffers(*(port.half_bits(size * 8192) for port, size in zip(ports, kib, strict=True)))
 
 
-def buffers_bram18(lanes: int, unroll: Unroll, weight_bits: int, buffers: Buffers) -> int:
-    sizes = (buffers.input_bits, buffers.weight_bits, buffers.output_bits)
-    return sum(buffer_bram18(p, s) for p, s in zip(port_widths(lanes, unroll, weight_bits), sizes, strict=True))
+def buffers_bram18(board: Board, chunk: Chunk) -> int:
+    """BRAM18 of the three buffers of a chunk."""
+    words = chunk.unroll.input_words, chunk.unroll.weight_words
+    ports = buffer_ports(board, chunk.post_lanes, *words, chunk.weight_bits, chunk.extra_bits)
+    sizes = (chunk.buffers.input_bits, chunk.buffers.weight_bits, chunk.buffers.output_bits)
+    return sum(int(port.bram18(size)) for port, size in zip(ports, sizes, strict=True))
 
 
-def chunk_overhead(board: Board, lanes: int, unroll: Unroll) -> tuple[float, float]:
-    """(LUT, FF) of control, DMA, accumulators and `lanes` requantisers of a chunk."""
+def chunk_overhead(board: Board, post_lanes: Count, outputs: Count) -> tuple[Amount, Amount]:
+    """(LUT, FF) of control, DMA, `outputs` accumulators and the requantisers of a chunk."""
     cost = board.template
-    chain = DRAIN_BITS * unroll.outputs if unroll.outputs > lanes else 0
+    chain = DRAIN_BITS * outputs * (outputs > post_lanes)
     return (
-        cost.lut_chunk_base + cost.lut_per_output_lane * lanes + chain,
-        cost.ff_chunk_base + cost.ff_per_output_lane * lanes + chain,
+        cost.lut_chunk_base + cost.lut_per_output_lane * post_lanes + chain,
+        cost.ff_chunk_base + cost.ff_per_output_lane * post_lanes + chain,
     )
 
 
@@ -101,11 +148,10 @@ def split_mac_lanes(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[
             continue
         lanes, reduction = chunk.unroll.lanes, chunk.unroll.reduction
         in_lut, on_plain = lane_luts(fabric, reduction), lane_luts(plain, reduction)
-        if packable(chunk.unroll) and lanes >= 2:
+        if packable(chunk.unroll.k, chunk.symmetric):
             on_packed = lane_luts(packed, reduction)
             moves.append((2 * (in_lut - on_packed), i, "pair", lanes // 2))
             moves.append((2 * (on_packed - on_plain), i, "unpair", lanes // 2))
-            moves.append((in_lut - on_plain, i, "plain", lanes % 2))
         else:
             moves.append((in_lut - on_plain, i, "plain", lanes))
     pairs, singles = [0] * len(chunks), [0] * len(chunks)
@@ -141,14 +187,13 @@ def chunk_resources(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[
     free = max(0, dsp - sum(fixed_dsp(board, chunk) for chunk in chunks))
     for chunk, mac in zip(chunks, split_mac_lanes(board, chunks, free), strict=True):
         reduction, lanes = chunk.unroll.reduction, chunk.unroll.lanes
-        lut, ff = chunk_overhead(board, chunk.post_lanes, chunk.unroll)
+        lut, ff = chunk_overhead(board, chunk.post_lanes, chunk.unroll.outputs)
         parts = [("dsp", mac.plain_dsp), ("dsp_packed", 2 * mac.packed_pairs), ("lut8x8", mac.lut)] if mac else []
         for kind, count in parts or [(chunk.lanes, lanes)]:
             lut += count * lane_luts(board.lanes[kind], reduction)
             ff += count * lane_ffs(board.lanes[kind], reduction)
         used = fixed_dsp(board, chunk) + (mac.plain_dsp + mac.packed_pairs if mac else 0)
-        bram = buffers_bram18(chunk.post_lanes, chunk.unroll, chunk.weight_bits, chunk.buffers)
-        found.append(Resources(lut=ceil(lut), ff=ceil(ff), dsp=used, bram18=bram))
+        found.append(Resources(lut=ceil(lut), ff=ceil(ff), dsp=used, bram18=buffers_bram18(board, chunk)))
     return tuple(found)
 
 

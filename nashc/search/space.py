@@ -6,25 +6,28 @@ lane kind and a buffer level; the accelerator adds a memory size, DRAM shares an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
 import numpy as np
 
-from nashc.board import Board
-from nashc.core.design import Chunk, Extra, Work
+from nashc.board import Board, LaneCost
+from nashc.core.design import Chunk, Extra, Resources, Work
 from nashc.core.loops import Unroll
 from nashc.core.network import Layer, Network, Unit
 from nashc.core.number import Ints
 from nashc.core.options import Options
-from nashc.hw.machine import PARTIAL_SUM_BITS, Machine
+from nashc.errors import NashcError
+from nashc.hw.machine import Machine
 from nashc.hw.resources import (
-    ACTIVATION_BITS,
-    DRAIN_BITS,
     MAC_LANES,
+    buffer_ports,
     chunk_buffers,
+    chunk_overhead,
+    lane_luts,
     machine_of,
+    packable,
     usable,
 )
 
@@ -40,19 +43,33 @@ BATCHES = (1, 2, 4, 8, 16)
 VECTOR_UNROLLS = tuple(Unroll(g=g, ox=x) for g in (4, 8, 16) for x in (1, 2, 4))
 POST_LANES = (16, 32, 64)
 """Requantising lanes of a chunk; an array with fewer accumulators has one for each."""
+LANE_KINDS = {
+    Unit.CONV: ("lut8x4", MAC_LANES),
+    Unit.SHIFT: ("shift", "shift5"),
+    Unit.ADDER: ("adder6", "adder"),
+    Unit.VECTOR: ("vector",),
+}
+"""Lane kinds of each unit, the narrowest first."""
+MAC_KINDS = ("lut8x8", "dsp_packed", "dsp")
 DUAL_PRICES = (0.0, 49.0, 60.0, 140.0, 228.0, 1e4)
 """LUTs a DSP is worth: at each price, the cheapest lanes give a lower bound of the LUTs of all mac chunks together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A chunk that the network needs: its unit and role, the lane kinds it may use, the layers it serves."""
+    """A chunk that the network needs: its unit and role, the layers it serves and what they ask of it.
+
+    `weight_bits`, `activation_bits` and `extra_bits` (all second operands of an output together) are the widest of
+    any layer; `symmetric`: no layer has a weight outside [-127, 127].
+    """
 
     unit: Unit
     role: str
-    lanes: tuple[str, ...]
-    weight_bits: int
     layers: tuple[int, ...]
+    weight_bits: int
+    activation_bits: int
+    extra_bits: int
+    symmetric: bool
 
     @property
     def name(self) -> str:
@@ -86,19 +103,33 @@ def partitions(network: Network, *, merged_only: bool = False) -> list[tuple[Slo
         if layer.unit is Unit.HOST:
             continue
         groups.setdefault((layer.unit, _width_class(layer)), []).append(i)
-    choices = []
+    choices: list[list[tuple[Slot, ...]]] = []
     for (unit, _), members in groups.items():
-        bits = max(weights.bits if (weights := network.layers[i].weights) else 1 for i in members)
-        lanes = lane_kinds(unit, bits)
-        whole: tuple[Slot, ...] = (Slot(unit, "all", lanes, bits, tuple(members)),)
-        depthwise = tuple(i for i in members if network.layers[i].nest.depthwise)
-        dense = tuple(i for i in members if not network.layers[i].nest.depthwise)
+        depthwise = [i for i in members if network.layers[i].nest.depthwise]
+        dense = [i for i in members if not network.layers[i].nest.depthwise]
+        whole = (_slot(network, unit, "all", members),)
         if unit is Unit.VECTOR or not depthwise or not dense or merged_only:
             choices.append([whole])
         else:
-            split = (Slot(unit, "dense", lanes, bits, dense), Slot(unit, "depthwise", lanes, bits, depthwise))
+            split = (_slot(network, unit, "dense", dense), _slot(network, unit, "depthwise", depthwise))
             choices.append([split, whole])
     return list(dict.fromkeys(tuple(slot for found in choices for slot in found[end]) for end in (0, -1)))
+
+
+def _slot(network: Network, unit: Unit, role: str, members: list[int]) -> Slot:
+    layers = [network.layers[i] for i in members]
+    weights = [layer.weights for layer in layers if layer.weights is not None]
+    # a vector lane takes every operand; other lanes take the first one, post lanes the others
+    read = [name for layer in layers for name in layer.inputs[: None if unit is Unit.VECTOR else 1]]
+    return Slot(
+        unit,
+        role,
+        tuple(members),
+        weight_bits=max((w.bits for w in weights), default=0),
+        activation_bits=max(network.tensor[name].bits for name in read),
+        extra_bits=max(sum(network.tensor[name].bits for name in layer.inputs[1:]) for layer in layers),
+        symmetric=all(w.symmetric for w in weights),
+    )
 
 
 def _width_class(layer: Layer) -> int:
@@ -106,26 +137,38 @@ def _width_class(layer: Layer) -> int:
     return 4 if layer.unit is Unit.CONV and layer.weights is not None and layer.weights.bits <= 4 else 8
 
 
-def lane_kinds(unit: Unit, bits: int) -> tuple[str, ...]:
-    if unit is Unit.CONV:
-        return ("lut8x4", MAC_LANES) if bits <= 4 else (MAC_LANES,)
-    if unit is Unit.SHIFT:
-        return ("shift",) if bits <= 4 else ("shift5",)
-    if unit is Unit.ADDER:
-        return ("adder6",) if bits <= 6 else ("adder",)
-    return ("vector",)
+def lane_kinds(slot: Slot, board: Board) -> tuple[str, ...]:
+    """The lane kinds that hold the weights and activations of a slot's layers: conv chooses among all of them, every
+    other unit takes the narrowest. Empty if none does."""
+
+    def holds(kind: str) -> bool:
+        lane = _lane(board, kind)
+        # a vector layer's weights are scale and bias together, a lane's are the scale alone
+        return slot.activation_bits <= lane.activation_bits and (
+            slot.unit is Unit.VECTOR or slot.weight_bits <= lane.weight_bits_max
+        )
+
+    kinds = tuple(kind for kind in LANE_KINDS[slot.unit] if holds(kind))
+    return kinds if slot.unit is Unit.CONV else kinds[:1]
+
+
+def _lane(board: Board, kind: str) -> LaneCost:
+    """A lane of that kind in LUTs."""
+    return board.lanes[MAC_KINDS[0] if kind == MAC_LANES else kind]
 
 
 @dataclass(frozen=True)
 class SlotOptions:
     """All choices of a slot but its buffer level, as vectors: one unrolling and lane kind an entry.
 
-    `factors` holds the unrolling as columns g k c oy ox fy fx, `post` the requantising lanes; `prices[p]` the LUTs
-    when a DSP costs DUAL_PRICES[p]; `bram18[b]` the buffers at level b.
+    `factors` holds the unrolling as columns g k c oy ox fy fx, `post` the requantising lanes, `kind` the position in
+    `kinds`; `prices[p]` the LUTs when a DSP costs DUAL_PRICES[p]; `bram18[b]` the buffers at level b.
     """
 
     slot: Slot
+    board: Board
     machine: Machine
+    kinds: tuple[str, ...]
     factors: Ints
     post: Ints
     kind: Ints
@@ -142,9 +185,9 @@ class SlotOptions:
 
     def take(self, index: Ints) -> SlotOptions:
         """The slot with some of its options."""
-        return SlotOptions(
-            self.slot, self.machine, self.factors[index], self.post[index], self.kind[index], self.prices[:, index],
-            self.bram18[:, index],
+        return replace(
+            self, factors=self.factors[index], post=self.post[index], kind=self.kind[index],
+            prices=self.prices[:, index], bram18=self.bram18[:, index],
         )  # fmt: skip
 
     def only(self, i: int) -> SlotOptions:
@@ -156,9 +199,18 @@ class SlotOptions:
 
     def chunk(self, i: int, level: int, dram_bits: int) -> Chunk:
         slot, unroll, post = self.slot, self.unroll(i), int(self.post[i])
-        buffers = chunk_buffers(post, unroll, slot.weight_bits, BUFFER_LEVELS[level])
-        lanes = slot.lanes[int(self.kind[i])]
-        return Chunk(slot.unit, slot.role, lanes, unroll, slot.weight_bits, post, buffers, dram_bits)
+        return Chunk(
+            unit=slot.unit,
+            role=slot.role,
+            lanes=self.kinds[int(self.kind[i])],
+            unroll=unroll,
+            weight_bits=slot.weight_bits,
+            post_lanes=post,
+            buffers=chunk_buffers(self.board, post, unroll, slot.weight_bits, slot.extra_bits, BUFFER_LEVELS[level]),
+            dram_bits=dram_bits,
+            extra_bits=slot.extra_bits,
+            symmetric=slot.symmetric,
+        )
 
 
 def useful(factors: tuple[int, ...], bounds: set[int]) -> list[int]:
@@ -171,6 +223,8 @@ def useful(factors: tuple[int, ...], bounds: set[int]) -> list[int]:
 
 def slot_options(slot: Slot, network: Network, board: Board, machine: Machine, options: Options) -> SlotOptions:
     """Every unrolling of the declared factors whose chunk fits on the board alone."""
+    if not lane_kinds(slot, board):
+        raise _no_lanes(slot, network, board)
     limit = usable(board, options.max_lut, options.max_dsp, options.max_bram36)
     nests = [network.layers[i].nest for i in slot.layers]
     bounds = {d: {getattr(n, d) for n in nests} for d in ("g", "k", "c", "oy", "ox", "fy", "fx")}
@@ -191,45 +245,37 @@ def slot_options(slot: Slot, network: Network, board: Board, machine: Machine, o
             # One array for dense and depthwise layers: lanes over groups idle in dense layers, so keep them few.
             axes[0] = [g for g in axes[0] if g <= 16]
         table = np.stack([a.reshape(-1) for a in np.meshgrid(*map(np.array, axes), indexing="ij")], axis=1)
-    return _priced(slot, table.astype(np.int64), board, machine, limit.lut, limit.dsp, limit.bram18)
+    return _priced(slot, table.astype(np.int64), board, machine, limit)
 
 
-def _priced(slot: Slot, table: Ints, board: Board, machine: Machine, lut: int, dsp: int, bram18: int) -> SlotOptions:
-    lanes = table.prod(axis=1)
-    cheapest = min(board.lanes[k].lut_tree for k in ("dsp", "dsp_packed", *(x for x in slot.lanes if x != MAC_LANES)))
-    table = table[lanes * cheapest <= lut]
-    accumulators = table[:, 0] * table[:, 1] * table[:, 3] * table[:, 4]
-    variants = [np.minimum(most, accumulators) for most in POST_LANES]
-    distinct = [np.ones(len(table), dtype=bool)] + [a < b for a, b in pairwise(variants)]
-    post = np.concatenate([v[d] for v, d in zip(variants, distinct, strict=True)])
-    table = np.concatenate([table[d] for d in distinct])
-    lanes = table.prod(axis=1)
-    reduction = table[:, 2] * table[:, 5] * table[:, 6]
-    outputs = table[:, 0] * table[:, 1] * table[:, 3] * table[:, 4]
-    template = board.template
-    overhead = template.lut_chunk_base + template.lut_per_output_lane * post
-    overhead = overhead + np.where(outputs > post, DRAIN_BITS * outputs, 0)
-    pairs = table[:, 1] % 2 == 0
-    fixed = np.zeros(len(table)) if slot.unit is Unit.VECTOR else post * template.dsp_per_output_lane
-    ports = (
-        table[:, 0] * table[:, 2] * table[:, 3] * table[:, 4] * table[:, 5] * table[:, 6] * ACTIVATION_BITS,
-        np.maximum(1, table[:, 0] * table[:, 1] * table[:, 2] * table[:, 5] * table[:, 6] * slot.weight_bits),
-        post * PARTIAL_SUM_BITS,
+def _no_lanes(slot: Slot, network: Network, board: Board) -> NashcError:
+    alone = (network.layers[i] for i in slot.layers if not lane_kinds(_slot(network, slot.unit, slot.role, [i]), board))
+    layer = next(alone, network.layers[slot.layers[0]])
+    widest = _lane(board, LANE_KINDS[slot.unit][-1])
+    most = f"{widest.activation_bits}-bit activations"
+    found = f"reads {slot.activation_bits} bits"
+    if slot.unit is not Unit.VECTOR:
+        most += f" and {widest.weight_bits_max}-bit weights"
+        found += f" and has {slot.weight_bits}-bit weights"
+    return NashcError(
+        f"no {slot.unit} lane of {board.name} is wide enough: it takes {most}, the network {found}",
+        where=f"layer '{layer.name}'",
+        hint="quantise the model to narrower types",
     )
-    memory = np.stack(
-        [
-            sum(
-                2 * (columns := -(-port // 36)) * np.maximum(1, -(-(kib * 8192) // (columns * 36 * 512)))
-                for port, kib in zip(ports, level, strict=True)
-            )
-            for level in BUFFER_LEVELS
-        ]
-    )
-    kinds, prices = [], []
-    for number, kind in enumerate(slot.lanes):
+
+
+def _priced(slot: Slot, table: Ints, board: Board, machine: Machine, limit: Resources) -> SlotOptions:
+    kinds = lane_kinds(slot, board)
+    table, post = _with_post_lanes(table[table.prod(axis=1) <= most_lanes(board, kinds, limit)])
+    lanes, outputs = table.prod(axis=1), table[:, [0, 1, 3, 4]].prod(axis=1)
+    reduction = table[:, [2, 5, 6]].prod(axis=1)
+    overhead = chunk_overhead(board, post, outputs)[0]
+    fixed = post * (0 if slot.unit is Unit.VECTOR else board.template.dsp_per_output_lane)
+    in_pairs = lanes * packable(table[:, 1], slot.symmetric)
+    prices = []
+    for kind in kinds:
         if kind == MAC_LANES:
-            fabric, packed, plain = (_each(board, k, reduction) for k in ("lut8x8", "dsp_packed", "dsp"))
-            in_pairs = np.where(pairs, lanes // 2 * 2, 0)
+            fabric, packed, plain = (lane_luts(board.lanes[k], reduction) for k in MAC_KINDS)
             rows = []
             for price in DUAL_PRICES:
                 alone = np.minimum(fabric, plain + price)
@@ -237,22 +283,44 @@ def _priced(slot: Slot, table: Ints, board: Board, machine: Machine, lut: int, d
                 rows.append(overhead + price * fixed + in_pairs * paired + (lanes - in_pairs) * alone)
             prices.append(np.stack(rows))
         else:
-            luts = overhead + lanes * _each(board, kind, reduction)
+            luts = overhead + lanes * lane_luts(board.lanes[kind], reduction)
             used = fixed + np.ceil(lanes * board.lanes[kind].dsp_per_lane)
             prices.append(np.stack([luts + price * used for price in DUAL_PRICES]))
-        kinds.append(np.full(len(table), number))
-    repeated = np.tile(table, (len(slot.lanes), 1))
-    posts = np.tile(post, len(slot.lanes))
-    costs, kind_of = np.concatenate(prices, axis=1), np.concatenate(kinds)
-    memory = np.tile(memory, (1, len(slot.lanes)))
-    limits = np.array([lut + p * dsp for p in DUAL_PRICES])[:, None]
-    keep = np.flatnonzero((costs <= limits).all(axis=0) & (memory[0] <= bram18))
-    return SlotOptions(slot, machine, repeated[keep], posts[keep], kind_of[keep], costs[:, keep], memory[:, keep])
+    costs = np.concatenate(prices, axis=1)
+    memory = np.tile(_buffers(slot, table, post, board), len(kinds))
+    limits = np.array([limit.lut + p * limit.dsp for p in DUAL_PRICES])[:, None]
+    keep = np.flatnonzero((costs <= limits).all(axis=0) & (memory[0] <= limit.bram18))
+    row, kind_of = keep % len(table), keep // len(table)
+    return SlotOptions(slot, board, machine, kinds, table[row], post[row], kind_of, costs[:, keep], memory[:, keep])
 
 
-def _each(board: Board, kind: str, reduction: Ints) -> np.ndarray:
-    lane = board.lanes[kind]
-    return lane.lut_tree + (lane.lut_scalar - lane.lut_tree) / reduction
+def most_lanes(board: Board, kinds: tuple[str, ...], limit: Resources) -> int:
+    """A bound of the lanes of one chunk: what the LUTs hold, and for mac two on each DSP."""
+
+    def most(kind: str) -> float:
+        lane = _lane(board, kind)
+        luts = limit.lut / min(lane.lut_scalar, lane.lut_tree)
+        return luts + 2 * limit.dsp if kind == MAC_LANES else luts
+
+    return int(max(most(kind) for kind in kinds))
+
+
+def _with_post_lanes(table: Ints) -> tuple[Ints, Ints]:
+    """Unrollings with each distinct number of post lanes."""
+    accumulators = table[:, [0, 1, 3, 4]].prod(axis=1)
+    variants = [np.minimum(most, accumulators) for most in POST_LANES]
+    distinct = [np.ones(len(table), dtype=bool)] + [a < b for a, b in pairwise(variants)]
+    post = np.concatenate([v[d] for v, d in zip(variants, distinct, strict=True)])
+    return np.concatenate([table[d] for d in distinct]), post
+
+
+def _buffers(slot: Slot, table: Ints, post: Ints, board: Board) -> Ints:
+    """BRAM18 of the buffers, a row for each buffer level."""
+    inputs, weights = table[:, [0, 2, 3, 4, 5, 6]].prod(axis=1), table[:, [0, 1, 2, 5, 6]].prod(axis=1)
+    ports = buffer_ports(board, post, inputs, weights, slot.weight_bits, slot.extra_bits)
+    return np.stack(
+        [sum(port.bram18(kib * 8192) for port, kib in zip(ports, level, strict=True)) for level in BUFFER_LEVELS]
+    )
 
 
 def explain(network: Network, board: Board, options: Options) -> str:

@@ -35,8 +35,13 @@ UNROLL = Unroll(**SETTING["unroll"])
 BITS = SETTING["bits"]
 NEST = LoopNest(**{**SETTING["nest"], "pad": tuple(SETTING["nest"]["pad"])})
 WORK = Work(NEST, 1, BITS["input"], BITS["output"], BITS["weight"], 1, (Extra(BITS["residual"], full=True),))
-BUFFERS = chunk_buffers(SETTING["post_lanes"], UNROLL, BITS["weight"], tuple(SETTING["buffer_kib"]))
-CHUNK = Chunk(Unit.CONV, "all", MAC_LANES, UNROLL, BITS["weight"], SETTING["post_lanes"], BUFFERS, SETTING["dram_bits"])
+BUFFERS = chunk_buffers(
+    BOARD, SETTING["post_lanes"], UNROLL, BITS["weight"], BITS["residual"], tuple(SETTING["buffer_kib"])
+)
+CHUNK = Chunk(
+    Unit.CONV, "all", MAC_LANES, UNROLL, BITS["weight"], SETTING["post_lanes"], BUFFERS, SETTING["dram_bits"],
+    extra_bits=BITS["residual"],
+)  # fmt: skip
 SITE = Site(UNROLL, CHUNK.dram_bits, MACHINE, Placement((True, False), output=False, weights=True))
 TILES = Tiles.of([Tile(**SETTING["tile"])])
 EXTENTS = Extents.of(WORK, TILES)

@@ -1,0 +1,135 @@
+"""Resources against the machine of docs/microarchitecture.md: measured points, ports of memories, packing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nashc.board import board_names, load_board
+from nashc.core.design import Chunk
+from nashc.core.loops import Unroll
+from nashc.core.network import Unit
+from nashc.hw.machine import PARTIAL_SUM_BITS
+from nashc.hw.resources import (
+    ACTIVATION_BITS,
+    MAC_LANES,
+    buffer_ports,
+    buffers_bram18,
+    chunk_buffers,
+    chunk_resources,
+    fixed_dsp,
+    lane_ffs,
+    lane_luts,
+    machine_of,
+    split_mac_lanes,
+)
+
+BOARDS = [load_board(name) for name in board_names()]
+BOARD = load_board("fpga-zc706")
+COLUMN_BITS, COLUMN_WORDS = 32, 512
+
+unrolls = st.builds(Unroll, *(st.sampled_from([1, 1, 2, 3, 4, 7, 16]) for _ in range(7)))
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda b: b.name)
+def test_lanes_cost_what_was_measured_and_nothing_less_between_or_beyond(board):
+    for lane in board.lanes.values():
+        for cost, scalar, tree in (
+            (lane_luts, lane.lut_scalar, lane.lut_tree),
+            (lane_ffs, lane.ff_scalar, lane.ff_tree),
+        ):
+            assert cost(lane, 1) == pytest.approx(scalar)
+            assert cost(lane, 16) == pytest.approx(tree)
+            many = np.arange(1, 100)
+            each = cost(lane, many)
+            assert each == pytest.approx([cost(lane, int(r)) for r in many])
+            assert (np.diff(each) * np.sign(tree - scalar) >= 0).all()
+            assert each[16:] == pytest.approx(tree)
+
+
+# Who uses which half of a buffer in one slot, as (half, way): the array works on half 0.
+# docs/microarchitecture.md, "Buffers" and "Output buffer".
+ACCESSES = {
+    "input": [(0, "read"), (1, "write")],
+    "input with extras": [(0, "read"), (1, "write"), (1, "read")],
+    "weight": [(0, "read"), (1, "write")],
+    "output": [(0, "read"), (0, "write"), (1, "read"), (1, "write")],
+}
+
+
+@given(unrolls, st.sampled_from([1, 4, 16, 64]), st.sampled_from([4, 8]), st.sampled_from([0, 8, 16]))
+def test_every_memory_has_a_port_for_each_access(unroll, post_lanes, weight_bits, extra_bits):
+    names = ("input with extras" if extra_bits else "input", "weight", "output")
+    ports = buffer_ports(BOARD, post_lanes, unroll.input_words, unroll.weight_words, weight_bits, extra_bits)
+    for name, port in zip(names, ports, strict=True):
+        memory_of = {0: 0, 1: port.memories - 1}
+        used = [(memory_of[half], way) for half, way in ACCESSES[name]]
+        assert len(set(used)) == len(used), name
+
+
+@given(
+    st.sampled_from(BOARDS), unrolls, st.sampled_from([1, 4, 16, 64]), st.sampled_from([4, 8]),
+    st.sampled_from([0, 8, 16]), st.tuples(*[st.integers(1, 200)] * 3),
+)  # fmt: skip
+def test_buffers_hold_their_halves_and_take_every_access(board, unroll, post_lanes, weight_bits, extra_bits, kib):
+    ports = buffer_ports(board, post_lanes, unroll.input_words, unroll.weight_words, weight_bits, extra_bits)
+    bus, chip = int(board.dram_bytes_per_cycle * 8), machine_of(board).port_bits
+    widths = (
+        (unroll.input_words * ACTIVATION_BITS, post_lanes * extra_bits, bus, chip),
+        (unroll.weight_words * weight_bits, bus, chip),
+        (post_lanes * PARTIAL_SUM_BITS, bus),
+    )
+    buffers = chunk_buffers(board, post_lanes, unroll, weight_bits, extra_bits, kib)
+    halves = (buffers.input_bits, buffers.weight_bits, buffers.output_bits)
+    total = 0
+    for port, half, least, width in zip(ports, halves, kib, widths, strict=True):
+        count = int(port.bram18(half))
+        total += count
+        assert half >= least * 8192
+        assert 2 * half <= count * COLUMN_BITS * COLUMN_WORDS
+        assert count % port.memories == 0
+        assert (count // port.memories) * COLUMN_BITS >= max(width)
+        assert port.bram18(half + 1) > count, "a half takes all that its BRAM18 hold"
+        assert port.bram18(least * 8192) == count
+    chunk = Chunk(Unit.CONV, "all", MAC_LANES, unroll, weight_bits, post_lanes, buffers, 8, extra_bits)
+    assert buffers_bram18(board, chunk) == total
+
+
+def test_one_memory_holds_both_halves():
+    """8 KiB halves behind a 512-bit port: 16 columns once, not once a half; 32 data bits a column, no parity."""
+    source, weight, output = buffer_ports(BOARD, 16, 1, 1, 8, 0)
+    assert [port.bram18(8 * 8192) for port in (source, weight, output)] == [16, 16, 32]
+    assert [port.bram18(64 * 8192) for port in (source, weight, output)] == [64, 64, 64]
+    assert buffer_ports(BOARD, 16, 1, 1, 8, 8)[0].bram18(8 * 8192) == 32
+
+
+def test_a_chunk_without_weights_has_no_weight_buffer():
+    buffers = chunk_buffers(BOARD, 16, Unroll(g=16), 0, 0, (8, 8, 16))
+    assert buffers.weight_bits == 0
+    chunk = Chunk(Unit.VECTOR, "all", "vector", Unroll(g=16), 0, 16, buffers, 8)
+    assert buffers_bram18(BOARD, chunk) == 16 + 32
+
+
+def mac_chunk(k, symmetric):
+    unroll = Unroll(k=k, c=8)
+    buffers = chunk_buffers(BOARD, 16, unroll, 8, 0, (8, 8, 16))
+    return Chunk(Unit.CONV, "all", MAC_LANES, unroll, 8, 16, buffers, 8, symmetric=symmetric)
+
+
+def test_only_symmetric_weights_and_even_k_share_a_dsp():
+    dsp = 40
+    assert split_mac_lanes(BOARD, (mac_chunk(16, True),), dsp)[0].packed_pairs == dsp
+    for chunk in (mac_chunk(16, False), mac_chunk(15, True)):
+        lanes = split_mac_lanes(BOARD, (chunk,), dsp)[0]
+        assert (lanes.packed_pairs, lanes.plain_dsp) == (0, dsp)
+        assert lanes.lut == chunk.unroll.lanes - dsp
+
+
+def test_what_symmetric_weights_save():
+    chunks = mac_chunk(16, True), mac_chunk(16, False)
+    packed, plain = (chunk_resources(BOARD, (c,), 40 + fixed_dsp(BOARD, c))[0] for c in chunks)
+    assert packed.dsp == plain.dsp
+    assert packed.lut < plain.lut
+    assert chunk_resources(BOARD, (replace(chunks[1], symmetric=True),), packed.dsp) == (packed,)
