@@ -11,9 +11,16 @@ from nashc.importer.group import Group, is_sum, stored_bits
 from nashc.importer.nests import compute_nest
 from nashc.importer.ops import compute_unit, is_product, weight_index
 from nashc.passes.graph import array, elements, is_op, operand, shape_of
+from nashc.passes.qonnx import is_quant
 
 MANTISSA_CODES = 7
 """Shift codes up to this magnitude take 4 bits: a sign and 3 bits of exponent."""
+
+LARGEST_PACKED = 127
+"""The largest magnitude of weights of two MACs that share a DSP."""
+
+ZERO_POINT = {"ConvInteger": 3, "MatMulInteger": 3, "QLinearConv": 5, "QLinearMatMul": 5}
+"""The operand that is the zero point of integer weights."""
 
 
 def compute(b: Builder, group: Group) -> None:
@@ -53,7 +60,30 @@ def _weights(node: ir.Node, value: ir.Value, unit: Unit) -> Weights:
     """Name, stored width and terms. Codes of a shift layer that are not stored in the file count as wide ones."""
     name = value.name or f"{node.name}_weights"
     if unit is not Unit.SHIFT:
-        return Weights(name, stored_bits(value))
+        bits = stored_bits(value)
+        return Weights(name, bits, symmetric=bits < 8 or _symmetric(node, value))
     codes = array(value)
     narrow = codes is not None and (codes.size == 0 or int(np.abs(codes.astype(np.int64)).max()) <= MANTISSA_CODES)
     return Weights(name, 4 if narrow else 5, shape_of(value, node)[0])
+
+
+def _symmetric(node: ir.Node, value: ir.Value) -> bool:
+    """Every integer of the weights is in [-127, 127]. Floats get there by a symmetric quantiser; integers that the file
+    does not store may not."""
+    holder, index = node, ZERO_POINT.get(node.op_type, len(node.inputs))
+    while (maker := value.producer()) is not None and array(value) is None:
+        if is_quant(maker):
+            return maker.attributes.get_int("narrow", 0) == 1
+        if is_op(maker, "QuantizeLinear", "ConstantOfShape") or not maker.inputs or maker.inputs[0] is None:
+            return value.dtype is not None and value.dtype.is_floating_point()
+        if is_op(maker, "DequantizeLinear"):
+            holder, index = maker, 2
+        value = maker.inputs[0]
+    codes, zero = array(value), holder.inputs[index] if index < len(holder.inputs) else None
+    zeros = np.zeros(1, np.int64) if zero is None else array(zero)
+    if codes is None or value.dtype is None or not value.dtype.is_integer():
+        return codes is not None
+    if zeros is None or not codes.size or not zeros.size:
+        return not codes.size
+    low, high = (int(edge(codes)) for edge in (np.min, np.max))
+    return max(high - int(np.min(zeros)), int(np.max(zeros)) - low) <= LARGEST_PACKED

@@ -177,7 +177,7 @@ def stored_bits(value: ir.Value) -> int:
         if bits is not None:
             return bits
         node = value.producer()
-        if node is None or not node.inputs or node.inputs[0] is None:
+        if node is None or not node.inputs or node.inputs[0] is None or is_op(node, "ConstantOfShape"):
             return 8
         if is_quant(node):
             return quant_bits(node) or 8
