@@ -1,15 +1,13 @@
 """Coarse stage: a true lower bound for every accelerator of the space, and the least one under all resources.
 
-An accelerator's interval is at least the busy time of each of its chunks with every operand on chip, and at least the
-DRAM time of traffic that no memory plan of its size avoids. Both are computed for all options at once. The least
-bound over the whole product space comes from a search over intervals: at interval X each slot may use the options
-that need at most X cycles, and X is feasible if some choice of one option a slot fits the board; only options that no
-other one beats in every resource matter, so the product is never written out.
+An accelerator's interval is at least the busy time of each of its chunks with every operand on chip. It is computed for
+all options at once. The least bound over the whole product space comes from a search over intervals: at interval X
+each slot may use the options that need at most X cycles, and X is possible if some choice of one option a slot fits the
+board. `choose` finds such a choice or proves that there is none; the product is never written out.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -22,51 +20,51 @@ from nashc.core.number import Ints
 from nashc.hw.latency import Site, first_load
 from nashc.hw.machine import Machine
 from nashc.hw.tiles import weight_tile_bits
+from nashc.search import compiled
 from nashc.search.mapping import Best, best_mapping, candidate_tiles
 from nashc.search.space import BUFFER_LEVELS, SlotOptions, work_of
+
+MOST_SUMS = 40_000
+"""Sums of costs that `choose` writes out at once; beyond, it keeps the leanest and proves by prices instead."""
+MOST_LEAN = 400
+PRICE_ROUNDS = 60
 
 
 @dataclass(eq=False)
 class BoundedSlot:
-    """A slot's options with a lower bound of the busy cycles of each; `exact` marks bounds that were refined."""
+    """A slot's options for one batch, with a lower bound of the busy cycles of each of its layers: `bounds` is
+    [distinct works, options], `row_of_layer` the row of each layer."""
 
     options: SlotOptions
-    works: tuple[tuple[Work, int], ...]
+    works: tuple[Work, ...]
+    row_of_layer: tuple[int, ...]
+    bounds: Ints
     machine: Machine
     dram_bits: int
-    cycles: Ints = field(init=False)
     exact: np.ndarray = field(init=False)
-    each: dict[int, dict[Work, int]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.cycles = sum(
-            (count * busy_bound(self.options, work, self.machine, self.dram_bits) for work, count in self.works),
-            start=np.zeros(len(self.options), dtype=np.int64),
-        )
         self.exact = np.zeros(len(self.options), dtype=bool)
 
-    def work_cycles(self, i: int) -> dict[Work, int]:
-        """The bound of each work on option i."""
-        if i not in self.each:
-            only = self.options.only(i)
-            self.each[i] = {w: int(busy_bound(only, w, self.machine, self.dram_bits)[0]) for w, _ in self.works}
-        return self.each[i]
+    @property
+    def cycles(self) -> Ints:
+        """The bound of each option's busy cycles."""
+        total: Ints = self.bounds[list(self.row_of_layer)].sum(axis=0)
+        return total
 
-    def refine(self, i: int) -> None:
-        """Replace the bound of option i by its exact busy time in the best case: largest buffers, all on chip."""
-        if self.exact[i]:
-            return
-        self.exact[i] = True
-        chunk = self.options.chunk(i, len(BUFFER_LEVELS) - 1, self.dram_bits)
-        machine = replace(self.machine, post_lanes=chunk.post_lanes)
-        total = 0
-        for work, count in self.works:
-            best = best_case(work, chunk.unroll, chunk.buffers, self.dram_bits, machine)
-            if best is None:
-                self.cycles[i] = np.iinfo(np.int64).max // 4
-                return
-            total += count * best.cycles
-        self.cycles[i] = total
+    def sharpen(self, index: Ints) -> None:
+        """Replace the bounds of some options by the best case: the exact best mapping with everything on chip, the
+        largest buffers and the whole DRAM. Options on which some layer has no mapping are never chosen."""
+        for i in index[~self.exact[index]]:
+            chunk = self.options.chunk(int(i), len(BUFFER_LEVELS) - 1, self.dram_bits)
+            machine = replace(self.machine, post_lanes=chunk.post_lanes)
+            for row, work in enumerate(self.works):
+                best = best_case(work, chunk.unroll, chunk.buffers, self.dram_bits, machine)
+                self.bounds[row, i] = NEVER if best is None else best.cycles
+            self.exact[i] = True
+
+
+NEVER = np.iinfo(np.int64).max // 10**6
 
 
 ON_CHIP = Placement((True,), True, True)
@@ -88,9 +86,17 @@ def best_case(work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, mach
 
 
 def bounded_slot(options: SlotOptions, network: Network, batch: int, machine: Machine, dram_bits: int) -> BoundedSlot:
-    """The slot's options with the bounds of their busy time."""
-    works = Counter(work_of(network, network.layers[i], batch) for i in options.slot.layers)
-    return BoundedSlot(options, tuple(works.items()), machine, dram_bits)
+    """The declared options of a slot for a batch: those that no other one beats in the bound of the busy time and every
+    resource."""
+    of_layer = [work_of(network, network.layers[i], batch) for i in options.slot.layers]
+    works = tuple(dict.fromkeys(of_layer))
+    rows = tuple(works.index(work) for work in of_layer)
+    if not len(options):
+        return BoundedSlot(options, works, rows, np.zeros((len(works), 0), dtype=np.int64), machine, dram_bits)
+    bounds = np.stack([busy_bound(options, work, machine, dram_bits) for work in works])
+    cycles = bounds[list(rows)].sum(axis=0)
+    lean = np.sort(front(np.vstack([slot_costs(options, 0), cycles[None, :]])))
+    return BoundedSlot(options.take(lean), works, rows, bounds[:, lean], machine, dram_bits)
 
 
 def busy_bound(options: SlotOptions, work: Work, machine: Machine, dram_bits: int) -> Ints:
@@ -138,6 +144,9 @@ def front(costs: np.ndarray) -> Ints:
     """Indices of the columns of [resources, options] that no other column beats in every row."""
     scale = np.maximum(costs.max(axis=1, keepdims=True), 1)
     order = np.argsort((costs / scale).sum(axis=0), kind="stable")
+    native = compiled.library()
+    if native is not None:
+        return compiled.front(native, costs, order)
     kept: list[int] = []
     while len(order):
         best = order[0]
@@ -146,63 +155,104 @@ def front(costs: np.ndarray) -> Ints:
     return np.array(kept, dtype=np.int64)
 
 
-def cheapest_choice(costs: list[np.ndarray], limits: np.ndarray) -> list[int] | None:
-    """One column of each [resources, options] table with all sums within the limits, the leanest such; or None."""
-    total = np.zeros((len(limits), 1))
-    picks = np.zeros((1, 0), dtype=np.int64)
-    for table in costs:
-        lean = front(table)
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One column of each table with all sums within the limits; no picks: none was found, `impossible`: there is none."""
+
+    picks: tuple[int, ...] | None
+    impossible: bool = False
+
+
+def choose(costs: list[np.ndarray], limits: np.ndarray) -> Choice:
+    """A choice of one column of each [resources, options] table within the limits, near the leanest."""
+    if any(not table.shape[1] for table in costs):
+        return Choice(None, impossible=True)
+    scaled = [table / np.maximum(limits, 1e-9)[:, None] for table in costs]
+    if priced_out(scaled):
+        return Choice(None, impossible=True)
+    total, picks, whole = np.zeros((len(limits), 1)), np.zeros((1, 0), dtype=np.int64), True
+    least = [table.min(axis=1) for table in scaled]
+    for n, table in enumerate(scaled):
+        rest = sum(least[n + 1 :], start=np.zeros(len(limits)))
+        lean = np.flatnonzero((table + (sum(least, start=np.zeros(len(limits))) - least[n])[:, None] <= 1 + 1e-9).all(axis=0))
+        if not len(lean):
+            return Choice(None, impossible=True)
+        lean = lean[front(table[:, lean])]
+        if len(lean) * total.shape[1] > MOST_SUMS:
+            whole = False
+            lean = lean[: max(1, MOST_SUMS // total.shape[1])]
         sums = (total[:, :, None] + table[:, None, lean]).reshape(len(limits), -1)
-        fits = np.flatnonzero((sums <= limits[:, None]).all(axis=0))
+        fits = np.flatnonzero((sums + rest[:, None] <= 1 + 1e-9).all(axis=0))
         if not len(fits):
-            return None
+            return Choice(None, impossible=whole)
         fits = fits[front(sums[:, fits])]
+        if len(fits) > MOST_LEAN and n + 1 < len(scaled):
+            whole = False
+            fits = fits[:MOST_LEAN]
         total = sums[:, fits]
         picks = np.column_stack([picks[fits // len(lean)], lean[fits % len(lean)]])
-    return [int(p) for p in picks[0]]
+    return Choice(tuple(int(p) for p in picks[0]))
+
+
+def priced_out(tables: list[np.ndarray]) -> bool:
+    """Whether some prices of the resources prove that no choice is within limits of 1 each.
+
+    At any prices u, every choice costs at least the sum over tables of the least u x column, and what fits costs at
+    most the sum of u. The prices follow the resources that the cheapest choice overdraws (multiplicative weights).
+    """
+    prices = np.full(len(tables[0]), 1 / len(tables[0]))
+    for turn in range(PRICE_ROUNDS):
+        picks = [table[:, int(np.argmin(prices @ table))] for table in tables]
+        used = sum(picks, start=np.zeros(len(prices)))
+        if prices @ used > 1 + 1e-9:
+            return True
+        if (used <= 1 + 1e-9).all():
+            return False
+        prices = prices * np.exp(np.clip(used - 1, -2, 2) * (1.0 if turn < PRICE_ROUNDS // 2 else 0.3))
+        prices /= prices.sum()
+    return False
 
 
 def least_interval(
     slots: list[BoundedSlot], costs: list[np.ndarray], limits: np.ndarray, at_least: int = 0
 ) -> tuple[int, list[int]] | None:
-    """The least X for which every slot has an option of at most X cycles and all fit together, with the options.
+    """(a bound of the X for which every slot has an option of at most X cycles and all fit together, options for the
+    least X found); None if no X is possible.
 
     `at_least` is a value that X is known not to fall below; the search gallops up from there.
     """
-    floor = max(at_least, *(int(s.cycles.min()) for s in slots))
-    levels = np.unique(np.concatenate([[floor], *(s.cycles[s.cycles > floor] for s in slots)]))
+    if not all(len(s.options) for s in slots):
+        return None
+    cycles = [s.cycles for s in slots]
+    floor = max(at_least, *(int(c.min()) for c in cycles))
+    levels = np.unique(np.concatenate([[floor], *(c[c > floor] for c in cycles)]))
 
-    def choice(level: int) -> list[int] | None:
-        allowed = [np.flatnonzero(s.cycles <= levels[level]) for s in slots]
-        found = cheapest_choice([c[:, a] for c, a in zip(costs, allowed, strict=True)], limits)
-        return None if found is None else [int(a[f]) for a, f in zip(allowed, found, strict=True)]
+    def choice(level: int) -> tuple[Choice, list[int]]:
+        allowed = [np.flatnonzero(c <= levels[level]) for c in cycles]
+        found = choose([c[:, a] for c, a in zip(costs, allowed, strict=True)], limits)
+        picks = found.picks or ()
+        return found, [int(a[f]) for a, f in zip(allowed, picks, strict=False)]
 
-    low, high, best = 0, 0, choice(0)
-    while best is None:
+    low, high, best = 0, 0, None
+    while True:
+        found, picks = choice(high)
+        if found.picks is not None:
+            best = picks
+            break
         if high == len(levels) - 1:
             return None
-        low, high = high + 1, min(2 * high + 2, len(levels) - 1)
-        best = choice(high)
+        low = high + 1 if found.impossible else low
+        high = min(2 * high + 2, len(levels) - 1)
+    bound = low
     while low < high:
         middle = (low + high) // 2
-        found = choice(middle)
-        if found is None:
-            low = middle + 1
+        found, picks = choice(middle)
+        if found.picks is not None:
+            high, best = middle, picks
         else:
-            high, best = middle, found
-    return max(int(s.cycles[i]) for s, i in zip(slots, best, strict=True)), best
-
-
-def use_leftover(slots: list[BoundedSlot], costs: list[np.ndarray], limits: np.ndarray, choice: list[int]) -> list[int]:
-    """The choice with every slot, slowest first, moved to its fastest option that what is left of the board allows."""
-    choice = list(choice)
-    for n in sorted(range(len(slots)), key=lambda n: -int(slots[n].cycles[choice[n]])):
-        others = sum((costs[m][:, i] for m, i in enumerate(choice) if m != n), start=np.zeros(len(limits)))
-        fits = np.flatnonzero((costs[n] <= (limits - others)[:, None]).all(axis=0))
-        cycles = slots[n].cycles[fits]
-        best = fits[cycles == cycles.min()]
-        choice[n] = int(best[np.argmin(costs[n][:, best].sum(axis=0))])
-    return choice
+            low = middle + 1
+            bound = low if found.impossible else bound
+    return int(levels[min(bound, high)]), best
 
 
 def slot_costs(options: SlotOptions, level: int) -> np.ndarray:

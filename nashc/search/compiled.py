@@ -1,21 +1,33 @@
-"""The compiled mapping search (native/mapping.cpp), if the install could build it.
+"""The compiled parts of the search (native/*.cpp), if the install could build them.
 
-It gives the same answers as the NumPy one in nashc.search.mapping, a hundred times faster; tests compare them.
+The mapping search gives the same answers as the NumPy one in nashc.search.mapping, a hundred times faster; tests compare
+them. The local search for plan and schedule has no other form: without it, nashc.search.plan takes what a simpler rule
+finds.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sysconfig
+from collections.abc import Collection
 from functools import cache, lru_cache
+from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 import nashc
 from nashc.core.design import Buffers, Placement, Work
 from nashc.core.loops import Unroll
+from nashc.core.number import Ints
 from nashc.hw.dataflows import DATAFLOWS, Dataflow, distinct_orders
-from nashc.hw.machine import CHANNEL_BLOCK, CHANNEL_PARAMETER_BITS, PARTIAL_SUM_BITS, Machine
+from nashc.hw.machine import CHANNEL_BLOCK, CHANNEL_PARAMETER_BITS, PAGE_BITS, PARTIAL_SUM_BITS, Machine
+from nashc.hw.schedule import Schedule
 from nashc.hw.tiles import TILE_DIMS
+
+if TYPE_CHECKING:
+    from nashc.search.tables import Tables  # which needs this module for its mappings
 
 MOST_EXTRAS = 8
 _I64 = ctypes.c_int64
@@ -71,13 +83,13 @@ def library() -> ctypes.CDLL | None:
     places = [Path(path) / "search" for path in nashc.__path__]
     places.append(Path(sysconfig.get_path("platlib")) / "nashc" / "search")
     for place in places:
-        file = place / "native" / "nashc_mapping.so"
+        file = place / "native" / "nashc_search.so"
         if file.exists():
             try:
                 found = ctypes.CDLL(str(file))
             except OSError:  # built for another machine
                 continue
-            found.nashc_best_mapping.restype = _I64
+            found.nashc_best_mapping.restype = found.nashc_plan.restype = found.nashc_front.restype = _I64
             return found
     return None
 
@@ -149,3 +161,72 @@ def price(
     table = flow_table(tuple(DATAFLOWS.values()))
     native.nashc_price(ctypes.byref(asked), table, _I64(count), flat, (_I64 * count)(*flows), cycles, bounds)
     return list(cycles), list(bounds)
+
+
+def front(native: ctypes.CDLL, costs: np.ndarray, order: Ints) -> Ints:
+    """The columns of [rows, columns] that no earlier one of `order` beats in every row."""
+    table = np.ascontiguousarray(costs.T, dtype=np.float64)
+    kept = np.empty(len(order), dtype=np.int64)
+    count = native.nashc_front(
+        _I64(table.shape[1]), _I64(len(order)), ctypes.c_void_p(table.ctypes.data),
+        ctypes.c_void_p(order.ctypes.data), ctypes.c_void_p(kept.ctypes.data),
+    )  # fmt: skip
+    return kept[:count].copy()
+
+
+class PlanProblem(ctypes.Structure):
+    """Layers, switches and tables of an accelerator, as native/plan.cpp declares them."""
+
+    _fields_ = (
+        *((name, _I64) for name in ("layers", "chunks", "tensors", "switches", "page_bits")),
+        *((name, ctypes.POINTER(_I64)) for name in (
+            "chunk", "after_at", "after", "switches_at", "layer_switches", "table_at", "table", "room", "owner",
+            "writers_at", "writers", "readers_at", "readers",
+        )),
+    )  # fmt: skip
+
+
+def plan_problem(tables: Tables) -> PlanProblem:
+    """The problem; the arrays that it points to live as long as it does."""
+    network, tensors = tables.network, tables.switches[: tables.tensor_count]
+    chunks = len(tables.accelerator.chunks)
+    place = [c if c >= 0 else chunks for c in tables.chunk_of]  # the host is one more chunk
+    lists = {
+        "after": tables.after,
+        "switches": tables.of_layer,
+        "writers": [network.producers[s.tensor] for s in tensors],
+        "readers": [network.consumers[s.tensor] for s in tensors],
+    }
+    flat = {
+        "chunk": place,
+        "table_at": [0, *accumulate(len(row) for row in tables.cycles)],
+        "table": [cycles for row in tables.cycles for cycles in row],
+        "room": [s.pages if s.tensor else s.bits for s in tables.switches],
+        "owner": [s.chunk if s.chunk >= 0 else 0 for s in tables.switches],
+    }
+    for name, rows in lists.items():
+        flat[f"{name}_at"] = [0, *accumulate(len(row) for row in rows)]
+        flat["layer_switches" if name == "switches" else name] = [x for row in rows for x in row]
+    made = PlanProblem(len(place), chunks + 1, len(tensors), len(tables.switches), PAGE_BITS)
+    for name, values in flat.items():
+        setattr(made, name, ctypes.cast((_I64 * max(1, len(values)))(*values), ctypes.POINTER(_I64)))
+    return made
+
+
+def plan(
+    native: ctypes.CDLL, asked: PlanProblem, room: int, start: tuple[Collection[int], Schedule], interval: int,
+    tries: int, seed: int,
+) -> tuple[frozenset[int], tuple[int, ...]] | None:  # fmt: skip
+    """(switches that are on, start of each layer) of a plan that fits `room` pages at an interval; None if none was
+    found from this start, a plan and its schedule."""
+    switches, schedule = start
+    on = (_I64 * max(1, asked.switches))(*(n in switches for n in range(asked.switches)))
+    starts = (_I64 * asked.layers)(*schedule.starts)
+    peak = native.nashc_plan(
+        ctypes.byref(asked), _I64(interval), _I64(schedule.interval), _I64(room), _I64(tries), _I64(seed), on, starts
+    )
+    if peak == -2:
+        raise MemoryError("plan search")
+    if not 0 <= peak <= room:
+        return None
+    return frozenset(n for n in range(asked.switches) if on[n]), tuple(starts)

@@ -1,9 +1,20 @@
-"""The memory plan as a small mixed-integer program, solved by HiGHS through SciPy.
+"""The memory plan as a mixed-integer program, solved by HiGHS through SciPy.
 
-Binary r[t]: tensor t is on chip; w[l]: the weights of layer l are pinned. A layer takes at least its cycles with all
-operands on chip and at least the DRAM time of those that are not; a chunk's layers add up to at most the interval.
-At every moment of the schedule that is given, the resident tensors alive and the pinned weights fit in the memory. The
-plan that comes out is priced again with exact mappings, a new schedule and its true occupancy by the caller.
+Binary s[n]: switch n is on; z[l, p] >= 0: layer l runs under placement p, tied to the switches of p. With the exact
+cycles T[l, p] of the tables,
+
+    minimise  X     with  X >= sum of T z over the layers of each chunk,  sum over p of z[l, p] = 1
+
+and three facts about every periodic schedule:
+
+- while a layer runs, its operands on chip and the pinned weights fit together;
+- two layers on different chunks whose operands do not fit together do not run at the same time, so layers that hold at
+  least h pages on one chunk and more than memory - h on another take turns: their cycles together are at most X;
+- over a period, pages x time of what is on chip is at most memory x X, where a tensor lives at least while its writers,
+  its readers and the layers between them run.
+
+So X is below no schedule's interval, and the relaxation 0 <= s <= 1 a proven bound of the accelerator. What the schedule
+then makes of the plan is up to nashc.search.plan.
 """
 
 from __future__ import annotations
@@ -13,106 +24,207 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-RELATIVE_GAP = 2e-2
-NODE_LIMIT = 60
+from nashc.hw.machine import PAGE_BITS
+from nashc.search.tables import Tables
+
+RELATIVE_GAP = 2e-3
+NODE_LIMIT = 200
+OCCUPANCY_ROUNDS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class LayerTimes:
-    """A layer's chunk, its cycles with everything on chip, and the DRAM cycles of each operand that is not:
-    `operands` as (tensor, cycles), `weight` for its weights (0: has none)."""
+class Relaxed:
+    """Least interval of the program, the switches that are on, and whether the switches were integers."""
 
-    chunk: int
-    compute: float
-    operands: tuple[tuple[str, float], ...]
-    weight: float
+    interval: float
+    on: frozenset[int]
 
 
-def choose(
-    layers: tuple[LayerTimes, ...],
-    sizes: dict[str, int],
-    weight_pages: tuple[float, ...],
-    moments: list[dict[str, int]],
-    room: float,
-) -> tuple[set[str], set[int]]:
-    """(tensors to keep on chip, layers whose weights to pin) for the least interval within `room` pages.
+def least_interval(
+    tables: Tables, room: float, *, integer: bool, at_least: float = 0, occupancy: float = 1.0
+) -> Relaxed:
+    """The least interval of any plan and schedule within `room` pages, if `integer` is false a bound of it.
 
-    `sizes` gives the pages of each tensor that may stay on chip, `moments` the copies of each that are alive together.
+    No bound, but nearer to what schedules reach, with an `occupancy` below 1: the share of the memory that is in use on
+    average. `at_least` is a proven bound to start from. Pinned weights take room for the whole period, a product of two
+    variables: the interval in it is replaced by the bound found so far, which is below it.
     """
-    model = _Model()
-    interval = model.variable(1.0)
-    keep = {name: model.variable(0.0, binary=True) for name in sizes}
-    pin = {i: model.variable(0.0, binary=True) for i, layer in enumerate(layers) if layer.weight > 0}
-    chunks: dict[int, list[tuple[int, float]]] = {}
-    for i, layer in enumerate(layers):
-        time = model.variable(1e-3, low=layer.compute)
-        chunks.setdefault(layer.chunk, []).append((time, 1.0))
-        row = [(time, 1.0)]
-        total = layer.weight
-        if i in pin:
-            row.append((pin[i], layer.weight))
-        for name, cycles in layer.operands:
-            total += cycles
-            if name in keep:
-                row.append((keep[name], cycles))
-        if total > layer.compute:
-            model.at_least(row, total)
-    for terms in chunks.values():
-        model.at_least([(interval, 1.0), *((v, -c) for v, c in terms)], 0.0)
-    pinned = [(v, -weight_pages[i]) for i, v in pin.items()]
-    for moment in moments or [{}]:
-        alive = [(keep[name], -float(copies * sizes[name])) for name, copies in moment.items() if name in keep]
-        model.at_least([*alive, *pinned], -room)
-    values = model.solve()
-    return (
-        {name for name, v in keep.items() if values[v] > 0.5},
-        {i for i, v in pin.items() if values[v] > 0.5},
-    )
+    floor = max(at_least, _busiest_at_least(tables))
+    program = _Program(tables, room, occupancy)
+    values, found = program.solve(floor, integer=integer)
+    for _ in range(OCCUPANCY_ROUNDS if program.pins else 0):
+        if found <= floor * 1.001:
+            break
+        floor = found
+        values, found = program.solve(floor, integer=integer)
+    on = frozenset(n for n, v in enumerate(program.switches) if values[v] > 0.5)
+    return Relaxed(max(found, floor), on)
 
 
-class _Model:
-    """Rows and columns of a program that is minimised."""
+def _busiest_at_least(tables: Tables) -> float:
+    busy: dict[int, int] = {}
+    for chunk, row in zip(tables.chunk_of, tables.cycles, strict=True):
+        busy[chunk] = busy.get(chunk, 0) + min(row)
+    return float(max(busy.values()))
 
-    def __init__(self) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A layer under a placement: its variable, its cycles, and the pages of its operands on chip."""
+
+    variable: int
+    cycles: float
+    pages: int
+
+
+class _Program:
+    """Rows and columns; the occupancy row is filled in for each estimate of the interval."""
+
+    def __init__(self, tables: Tables, room: float, occupancy: float) -> None:
+        self.room, self.occupancy = room, occupancy
         self.cost: list[float] = []
+        self.rows: list[list[tuple[int, float]]] = []
         self.low: list[float] = []
         self.high: list[float] = []
-        self.integer: list[int] = []
-        self.rows: list[tuple[list[tuple[int, float]], float]] = []
+        self.interval = self._variable(1.0)
+        self.switches = [self._variable() for _ in tables.switches]
+        self.pins = [
+            (v, s.bits / PAGE_BITS) for v, s in zip(self.switches, tables.switches, strict=True) if not s.tensor
+        ]
+        self.charges = charges(tables)
+        self.occupied: list[tuple[int, float]] = []
+        chunks: dict[int, list[_Choice]] = {}
+        for i, row in enumerate(tables.cycles):
+            chunks.setdefault(tables.chunk_of[i], []).extend(self._layer(tables, i, row))
+        for choices in chunks.values():
+            self._row([(self.interval, 1.0), *((c.variable, -c.cycles) for c in choices)], 0.0, np.inf)
+        for one, other in combinations(chunks.values(), 2):
+            self._turns(one, other)
+        for n, charge in self.charges.items():
+            if charge.path:
+                self.occupied.append((self.switches[n], float(tables.switches[n].pages * charge.path)))
 
-    def variable(self, cost: float, *, low: float = 0.0, binary: bool = False) -> int:
+    def _turns(self, one: list[_Choice], other: list[_Choice]) -> None:
+        """Layers of two chunks that cannot run at the same time."""
+        for held in sorted({c.pages for c in one if c.pages}):
+            first = [(c.variable, -c.cycles) for c in one if c.pages >= held]
+            second = [(c.variable, -c.cycles) for c in other if c.pages > self.room - held]
+            if second:
+                self._row([(self.interval, 1.0), *first, *second], 0.0, np.inf)
+
+    def _layer(self, tables: Tables, i: int, row: tuple[int, ...]) -> list[_Choice]:
+        """Rows of a layer; its placements."""
+        own = tables.of_layer[i]
+        choices = [self._variable(1e-5) for _ in row]
+        self._row([(z, 1.0) for z in choices], 1.0, 1.0)
+        for j, n in enumerate(own):
+            tied = [(z, 1.0) for mask, z in enumerate(choices) if mask >> j & 1]
+            self._row([*tied, (self.switches[n], -1.0)], 0.0, 0.0)
+        tensors = [(j, tables.switches[n].pages) for j, n in enumerate(own) if tables.switches[n].tensor]
+        made = []
+        for mask, (z, cycles) in enumerate(zip(choices, row, strict=True)):
+            made.append(_Choice(z, float(cycles), sum(pages for j, pages in tensors if mask >> j & 1)))
+            held = sum(self._held(tables, i, own[j]) for j, _ in tensors if mask >> j & 1)
+            if held:
+                self.occupied.append((z, held * cycles))
+        if tensors:
+            together = [(self.switches[own[j]], float(pages)) for j, pages in tensors]
+            if self.pins or sum(pages for _, pages in tensors) > self.room:
+                self._row([*together, *self.pins], -np.inf, self.room)
+        return made
+
+    def _held(self, tables: Tables, i: int, n: int) -> float:
+        charge = self.charges[n]
+        return charge.writing if tables.network.layers[i].output == tables.switches[n].tensor else charge.reading
+
+    def _variable(self, cost: float = 0.0) -> int:
         self.cost.append(cost)
-        self.low.append(low)
-        self.high.append(1.0 if binary else np.inf)
-        if binary:
-            self.integer.append(len(self.cost) - 1)
         return len(self.cost) - 1
 
-    def at_least(self, terms: list[tuple[int, float]], bound: float) -> None:
-        if terms:
-            self.rows.append((terms, bound))
+    def _row(self, terms: list[tuple[int, float]], low: float, high: float) -> None:
+        self.rows.append(terms)
+        self.low.append(low)
+        self.high.append(high)
 
-    def solve(self) -> np.ndarray:
-        rows = [(r, c, f) for r, (terms, _) in enumerate(self.rows) for c, f in terms]
-        row, column, factor = (np.array(part) for part in zip(*rows, strict=True))
-        matrix = csr_array((factor, (row, column)), shape=(len(self.rows), len(self.cost)))
-        kinds = np.zeros(len(self.cost))
-        kinds[self.integer] = 1
+    def solve(self, floor: float, *, integer: bool) -> tuple[np.ndarray, float]:
+        """(values, interval): one call of the solver, given that the interval is at least `floor`."""
+        occupancy = [*self.occupied, *((v, p * floor) for v, p in self.pins), (self.interval, -self.room * self.occupancy)]
+        rows = [*self.rows, occupancy]
+        counts = np.array([len(r) for r in rows])
+        column = np.array([c for r in rows for c, _ in r], dtype=np.int64)
+        factor = np.array([f for r in rows for _, f in r])
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        count = len(self.cost)
+        low, high, kinds = np.zeros(count), np.ones(count), np.zeros(count)
+        low[self.interval], high[self.interval] = floor, np.inf
+        if integer:
+            kinds[self.switches] = 1
+        scale = 1 / floor  # the objective near 1
         with _quiet():
             result = milp(
-                np.array(self.cost),
+                np.array(self.cost) * np.where(np.arange(count) == self.interval, scale, 1.0),
                 integrality=kinds,
-                bounds=Bounds(np.array(self.low), np.array(self.high)),
-                constraints=LinearConstraint(matrix, np.array([bound for _, bound in self.rows]), np.inf),
+                bounds=Bounds(low, high),
+                constraints=LinearConstraint(
+                    csr_array((factor, column, starts), shape=(len(rows), count)),
+                    np.array([*self.low, -np.inf]),
+                    np.array([*self.high, 0.0]),
+                ),
                 options={"mip_rel_gap": RELATIVE_GAP, "node_limit": NODE_LIMIT},
             )
         # Everything in DRAM satisfies every row, so the only other outcome is a node limit without a first answer.
-        return np.zeros(len(self.cost)) if result.x is None else np.asarray(result.x)
+        if result.x is None:
+            return np.zeros(count), np.inf
+        return np.asarray(result.x), float(result.x[self.interval])
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Pages that a resident tensor surely takes: while each writer runs, while each reader runs, and for how many
+    further cycles (layers between its readers) all of its pages."""
+
+    writing: float
+    reading: float
+    path: int
+
+
+def charges(tables: Tables) -> dict[int, Charge]:
+    """What each tensor switch costs in pages x time under any schedule, without counting any moment twice.
+
+    Readers that depend on each other run one after another, with the layers on the way in between. Independent ones
+    on different chunks may run at the same time: each then counts the copy of its chunk only. Writers alike.
+    """
+    least = [min(row) for row in tables.cycles]
+    found = {}
+    for n, switch in enumerate(tables.switches[: tables.tensor_count]):
+        writers = tables.network.producers[switch.tensor]
+        readers = sorted(tables.network.consumers[switch.tensor])
+        apart = len({tables.chunk_of[i] for i in writers})
+        ways = [_way(tables.after, least, a, b) for a, b in pairwise(readers)]
+        first = [_way(tables.after, least, w, readers[0]) for w in writers] if len(writers) == 1 else []
+        chain = [way for way in (*first, *ways) if way is not None]
+        if len(chain) == len(first) + len(ways):
+            found[n] = Charge(switch.pages / apart, switch.pages, sum(chain))
+        else:
+            replicas = len({tables.chunk_of[i] for i in readers})
+            found[n] = Charge(switch.pages / apart, switch.pages / replicas, 0)
+    return found
+
+
+def _way(after: tuple[tuple[int, ...], ...], least: list[int], start: int, end: int) -> int | None:
+    """Most cycles of layers between two layers on one chain of dependencies; None if there is no such chain."""
+    longest = {start: 0}
+    for i in range(start + 1, end + 1):
+        before = [longest[p] + (least[p] if p != start else 0) for p in after[i] if p in longest]
+        if before:
+            longest[i] = max(before)
+    return longest.get(end)
 
 
 @contextmanager

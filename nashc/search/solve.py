@@ -1,9 +1,10 @@
 """Coarse-to-fine search: the best accelerator, memory plan and mappings of a network on a board, with a certificate.
 
-A node of the search is a partition, a batch and a memory size. Its bound is the least busy time that any choice of
-unrollings reaches (coarse stage, refined until the options that attain it are exact), or the DRAM time of traffic that
-no plan of its memory avoids. Its estimate says what a plan is likely to reach. The nodes with the best estimates get
-a first plan (fine stage), the best of those a thorough one. The certificate's bound is the least over all nodes.
+A node of the search is a partition, a batch and a range of memory sizes. Its bound is the least objective that any choice
+of unrollings reaches (coarse stage, refined until the options that attain it are exact), or what the traffic costs that
+no plan of its memory avoids. Nodes are tuned in the order of their estimates (nashc.search.tune): each gets an
+accelerator and a bound of the plans on it; the most promising ones get a plan (fine stage). The certificate's bound is
+the least over all nodes.
 """
 
 from __future__ import annotations
@@ -17,53 +18,55 @@ from math import prod
 import numpy as np
 
 from nashc.board import Board
-from nashc.core.design import Accelerator, Certificate, Chunk, Design, Resources
+from nashc.core.design import Accelerator, Certificate, Design, Resources
 from nashc.core.network import Layer, Network, Tensor, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, Machine, pages
 from nashc.hw.resources import chunk_resources, machine_of, memory_resources, read_ports, usable
-from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs, use_leftover
+from nashc.search.bound import Priced, least_possible, operands, priced
+from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs
 from nashc.search.finish import design_of, objective_of
-from nashc.search.plan import NoMapping, Planned, Planner, methods_for
+from nashc.search.memory import Relaxed
+from nashc.search.plan import QUICK, THOROUGH, Planned, plan
 from nashc.search.space import (
     BATCHES,
     BUFFER_LEVELS,
     DUAL_PRICES,
     MEMORY_EIGHTHS,
-    SHARE_SIXTEENTHS,
     Slot,
     SlotOptions,
     partitions,
     slot_options,
-    work_of,
 )
+from nashc.search.tune import Tuned, Tuner
 
 Progress = Callable[[str, float], None]
-LISTED, LISTED_PER_BATCH, PLANNED = 10, 4, 3
-"""Nodes that get a first plan, at most so many of one batch, and those that get a thorough one."""
-REFINED = 150
-"""Options made exact at most."""
-SHARE_MOVES = 4
-LIVE_TENSORS = 3
-FITTING_ROUNDS = 16
+GALLOP = 1.3
+"""How far above a node's bound the better bound is looked for at first."""
+RELIEFS = (1.0, 1.12, 1.3)
+SURVEYED, PLANNED, REBALANCED = 5, 2, 3
+"""Accelerators that get a quick plan; those of them that get a thorough one; and how often their buffers and shares are
+chosen again for the plan that came out."""
 MOST_COUNTED = 2**63 - 1
 """A larger space is reported as this many: design.json keeps to 64-bit integers."""
 
 
 @dataclass(eq=False)
 class Node:
-    """One (partition, batch, memory size), with its bound and estimate in units of the objective."""
+    """One (partition, batch, memory from `least_pages` to `most_pages`), with its bound in units of the objective."""
 
     key: tuple[int, int, int]
     slots: list[BoundedSlot]
     batch: int
-    memory_pages: int
+    least_pages: int
+    most_pages: int
     interval: int = 0
     bound: float = 0.0
-    estimate: float = 0.0
     choice: list[int] = field(default_factory=list)
-    shares: tuple[int, ...] = ()
+    final: bool = False
+    picks: list[tuple[int, float]] | None = None
+    tuned: bool = False
 
 
 def solve(network: Network, board: Board, options: Options, progress: Progress | None = None) -> Design:
@@ -121,50 +124,113 @@ class Search:
         return design_of(self.network, self.board, self.machine, best, certificate, self.resources(best.accelerator))
 
     def descend(self, nodes: list[Node]) -> tuple[Planned | None, float]:
-        """The best plan: a quick plan of each node on the short list, a thorough one of the most promising."""
+        """The best plan. Nodes are bounded and tuned in the order of their bounds until those are no better than the best
+        tuned accelerator; then the best accelerators get plans."""
+        tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
+        least = float("inf")
+        while open_nodes := [n for n in nodes if not n.tuned and n.bound < least]:
+            if tuned and self.out_of_time():
+                break
+            node = min(open_nodes, key=lambda n: (n.bound, n.key))
+            self.report("accelerators", min(1.0, node.bound / least))
+            if not node.final:
+                self.strengthen(node, least)
+                continue
+            node.tuned = True
+            if node.picks is None:
+                continue
+            tuner = Tuner(
+                self.network, self.board, self.machine, self.limit, node.slots, node.batch,
+                (node.least_pages, node.most_pages),
+            )  # fmt: skip
+            made = tuner.best([i for i, _ in node.picks], [part for _, part in node.picks], self.out_of_time)
+            if made is not None:
+                tuned.append((made.interval / node.batch, node.key, tuner, made))
+                least = min(least, tuned[-1][0])
+        return self.plans(tuned)
+
+    def plans(
+        self, tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]]
+    ) -> tuple[Planned | None, float]:
+        """The best plan of the best tuned accelerators."""
+        quick: list[tuple[float, int, Tuner, Tuned, Planned]] = []
+        for _, _, tuner, first in sorted(tuned, key=lambda t: t[:2])[:SURVEYED]:
+            for relief in RELIEFS:
+                if quick and self.out_of_time():
+                    break
+                self.report("first plans", len(quick) / SURVEYED / len(RELIEFS))
+                made = first if relief == 1 else tuner.relieved(first, relief)
+                if made is None:
+                    continue
+                whole = tuner.whole(made)
+                planned = plan(whole.tables, whole.relaxed, QUICK)
+                quick.append((self.value(planned), len(quick), tuner, whole, planned))
         best: Planned | None = None
         best_value = float("inf")
-        surveyed: list[tuple[float, tuple[int, int, int], Node]] = []
-        listed = self.shortlist(nodes)
-        for thorough in (False, True):
-            chosen = [n for _, _, n in sorted(surveyed, key=lambda s: s[:2])[:PLANNED]] if thorough else listed
-            for count, node in enumerate(chosen):
-                if best is not None and self.out_of_time():
+        for count, (value, _, tuner, made, planned) in enumerate(sorted(quick, key=lambda t: t[:2])[:PLANNED]):
+            self.report("thorough plans", count / PLANNED)
+            for _ in range(REBALANCED):
+                if self.out_of_time():
                     break
-                self.report("thorough plans" if thorough else "first plans", count / len(chosen))
-                self.tighten(node)
-                if node.bound >= best_value:
-                    continue
-                methods = methods_for(len(node.slots))
-                found = self.plan(node, *((methods, SHARE_MOVES) if thorough else (methods[:1], 0)))
-                if found is not None:
-                    surveyed.append((self.value(found), node.key, node))
-                    if surveyed[-1][0] < best_value:
-                        best, best_value = found, surveyed[-1][0]
+                other = tuner.tuned(tuner.rebalanced(replace(made, relaxed=Relaxed(made.interval, planned.on))))
+                if other is None or other.candidate == made.candidate:
+                    break
+                whole = tuner.whole(other)
+                again = plan(whole.tables, whole.relaxed, QUICK)
+                if self.value(again) >= value:
+                    break
+                value, made, planned = self.value(again), whole, again
+            for found in (planned, *([] if self.out_of_time() else [plan(made.tables, made.relaxed, THOROUGH)])):
+                if self.value(found) < best_value:
+                    best, best_value = found, self.value(found)
         return best, best_value
 
-    def shortlist(self, nodes: list[Node]) -> list[Node]:
-        """The best node without a memory, which is quick to plan, then those with the best estimates, at most
-        LISTED_PER_BATCH a batch."""
-        order = sorted(nodes, key=lambda n: (n.estimate, n.key))
-        listed = [n for n in order if n.memory_pages == 0][:1]
-        for node in order:
-            same = sum(n.batch == node.batch for n in listed)
-            if node not in listed and same < LISTED_PER_BATCH and len(listed) < LISTED:
-                listed.append(node)
-        return listed
-
     def prove(self, nodes: list[Node], value: float) -> tuple[float, str]:
-        """(a bound of the objective over the whole space, why it is no better): the loosest nodes are made exact."""
+        """(a bound of the objective over the whole space, why it is no better): the loosest nodes are bounded better."""
         while True:
             node = min(nodes, key=lambda n: (n.bound, n.key))
             if node.bound >= value:
                 return value, "proven"
-            if all(s.exact[i] for s, i in zip(node.slots, node.choice, strict=True)):
+            if node.final:
                 return node.bound, "plans"
-            if self.refined >= REFINED or self.out_of_time():
-                return node.bound, "limit" if self.refined >= REFINED else "budget"
-            self.tighten(node)
+            if self.out_of_time():
+                return node.bound, "budget"
+            self.report("proof", min(1.0, node.bound / value))
+            self.strengthen(node, value)
+
+    def strengthen(self, node: Node, value: float) -> None:
+        """The node's last bound, looked for below `value`, and the choice of options and DRAM parts that attains it."""
+        node.final = True
+        if self.options.objective != "fps":
+            node.picks = [(i, 1 / len(node.slots)) for i in node.choice]
+            return
+        low = node.bound * node.batch
+        high = min(value * node.batch, GALLOP * low) if value < float("inf") else GALLOP * low
+        slot_of = [-1] * len(self.network.layers)
+        for n, slot in enumerate(node.slots):
+            for i in slot.options.slot.layers:
+                slot_of[i] = n
+        costs, limits = self.costs(node)
+        while True:
+            made = [
+                self.priced(node, slot, cost, slot_of, low, high) for slot, cost in zip(node.slots, costs, strict=True)
+            ]
+            bound, node.picks = least_possible(made, limits, node.most_pages, low, high)
+            if node.picks is not None or high >= value * node.batch:
+                break
+            low, high = high, min(value * node.batch, GALLOP * high)
+        node.bound = max(node.bound, bound / node.batch)
+
+    def priced(
+        self, node: Node, slot: BoundedSlot, costs: np.ndarray, slot_of: list[int], low: float, high: float
+    ) -> Priced:
+        moved = []
+        for i in slot.options.slot.layers:
+            layer = self.network.layers[i]
+            whole = reads_all(layer, self.network.tensor[layer.inputs[0]])
+            moved.append(operands(self.network, layer, node.batch, node.most_pages, slot_of, reads_input=whole))
+        index = np.flatnonzero(slot.cycles <= high)
+        return priced(slot, index, costs[:, index], moved, self.dram_bits, node.most_pages, low)
 
     def value(self, planned: Planned) -> float:
         if self.options.max_latency_ms is not None:
@@ -186,6 +252,7 @@ class Search:
         """All nodes with their coarse bounds."""
         total_pages = self.limit.bram18 // 2 // PAGE_BANKS
         batches = BATCHES if self.options.batch is None else (self.options.batch,)
+        eighths = MEMORY_EIGHTHS if self.options.memory_plan else (0,)
         found: list[Node] = []
         bounded: dict[tuple[Slot, int], BoundedSlot] = {}
         parts = self.parts or partitions(self.network)
@@ -194,16 +261,18 @@ class Search:
             for batch in batches:
                 bounded[slot, batch] = bounded_slot(table, self.network, batch, self.machine, self.dram_bits)
         for p, partition in enumerate(parts):
-            unrollings = prod(len(bounded[slot, batches[0]].options) * len(BUFFER_LEVELS) for slot in partition)
-            for b, batch in enumerate(batches if unrollings else ()):
-                interval = 0
+            for b, batch in enumerate(batches):
                 slots = [bounded[slot, batch] for slot in partition]
-                for m in MEMORY_EIGHTHS if self.options.memory_plan else (0,):
+                unrollings = prod(len(slot.options) * len(BUFFER_LEVELS) for slot in slots)
+                interval = 0
+                for m, least in enumerate(eighths if unrollings else ()):
                     self.space += unrollings
-                    node = Node((p, b, m), slots, batch, total_pages * m // 8, interval)
+                    most = total_pages * eighths[m + 1] // 8 - 1 if m + 1 < len(eighths) else total_pages
+                    if not self.options.memory_plan:
+                        most = 0
+                    node = Node((p, b, m), slots, batch, total_pages * least // 8, most, interval)
                     if self.rebound(node):
                         interval = node.interval  # more memory leaves fewer resources, so the next is no less
-                        self.guess(node)
                         found.append(node)
         return found
 
@@ -218,8 +287,7 @@ class Search:
         if found is None:
             return False
         node.interval, node.choice = found
-        interval = node.interval
-        node.bound = self.objective_bound(node, max(interval, self.unavoidable(node)))
+        node.bound = self.objective_bound(node, max(node.interval, self.unavoidable(node)))
         return True
 
     def objective_bound(self, node: Node, interval: int) -> float:
@@ -229,7 +297,7 @@ class Search:
         return 0.0
 
     def costs(self, node: Node) -> tuple[list[np.ndarray], np.ndarray]:
-        memory = memory_resources(self.board, node.memory_pages, read_ports(s.options.slot.unit for s in node.slots))
+        memory = memory_resources(self.board, node.least_pages, read_ports(s.options.slot.unit for s in node.slots))
         luts = [self.limit.lut - memory.lut + price * self.limit.dsp for price in DUAL_PRICES]
         limits = np.array([*luts, self.limit.bram18 - memory.bram18], dtype=np.float64)
         return [slot_costs(s.options, 0) for s in node.slots], limits
@@ -237,19 +305,25 @@ class Search:
     def unavoidable(self, node: Node) -> int:
         """DRAM cycles of a period that no memory plan avoids: both ends of the network, tensors larger than the
         memory, and the weights that cannot be pinned."""
-        network, bits = self.network, 0
-        for tensor in network.tensors:
-            size = tensor.total_bits * node.batch
-            ends = tensor.name in network.inputs or tensor.name in network.outputs
-            if ends or pages(size) > node.memory_pages:
-                bits += size * self.chunk_moves[tensor.name]
-        weights = sum(
+        bits = sum(
+            tensor.total_bits * node.batch * self.chunk_moves[tensor.name]
+            for tensor in self.network.tensors
+            if not self.may_stay(tensor, node)
+        )
+        bits += max(0, self.all_weight_bits - node.most_pages * PAGE_BITS)
+        return -(-bits // self.dram_bits)
+
+    def may_stay(self, tensor: Tensor, node: Node) -> bool:
+        ends = tensor.name in self.network.inputs or tensor.name in self.network.outputs
+        return not ends and pages(tensor.total_bits * node.batch) <= node.most_pages
+
+    @cached_property
+    def all_weight_bits(self) -> int:
+        return sum(
             layer.nest.weights * layer.weights.bits * layer.weights.terms
-            for layer in network.layers
+            for layer in self.network.layers
             if layer.weights is not None
         )
-        bits += max(0, weights - node.memory_pages * PAGE_BITS)
-        return -(-bits // self.dram_bits)
 
     @cached_property
     def chunk_moves(self) -> dict[str, int]:
@@ -266,133 +340,8 @@ class Search:
             moves[tensor.name] += any(layer.unit is not Unit.HOST and reads_all(layer, tensor) for layer in readers)
         return moves
 
-    def tighten(self, node: Node) -> None:
-        """Make the options that attain the node's bound exact, until they stay the same."""
-        while not self.out_of_time():
-            open_slots = [(s, i) for s, i in zip(node.slots, node.choice, strict=True) if not s.exact[i]]
-            if not open_slots:
-                return
-            for slot, i in open_slots:
-                slot.refine(i)
-                self.refined += 1
-            self.rebound(node)
-
-    def guess(self, node: Node) -> None:
-        """Estimate the objective and the DRAM shares: a feature map stays on chip if LIVE_TENSORS of its size fit;
-        each layer takes the longer of its busy bound and its DRAM time."""
-        network = self.network
-        capacity = node.memory_pages / LIVE_TENSORS
-        away = {t.name for t in network.tensors if pages(t.total_bits * node.batch) > capacity}
-        away |= {*network.inputs, *network.outputs}
-        compute, bits = [], []
-        for slot, i in zip(node.slots, node.choice, strict=True):
-            rows = [network.layers[m] for m in slot.options.slot.layers]
-            works = [work_of(network, layer, node.batch) for layer in rows]
-            cycles = slot.work_cycles(i)
-            compute.append([cycles[w] for w in works])
-            bits.append([
-                w.nest.weights * w.weight_bits * w.terms
-                + sum(network.tensor[n].total_bits for n in (*layer.inputs, layer.output) if n in away) * node.batch
-                for w, layer in zip(works, rows, strict=True)
-            ])  # fmt: skip
-        times = [
-            [
-                sum(max(c, b * SHARE_SIXTEENTHS // (s * self.dram_bits)) for c, b in zip(cs, bs, strict=True))
-                for s in range(1, SHARE_SIXTEENTHS + 1)
-            ]
-            for cs, bs in zip(compute, bits, strict=True)
-        ]
-        interval, node.shares = share_out(times)
-        node.estimate = interval / node.batch
-
-    def plan(self, node: Node, methods: tuple[int, ...], moves: int) -> Planned | None:
-        """The fine stage on a node's best accelerator: buffers, memory plan, schedule, and at most so many moves of
-        DRAM shares. Without a memory a plan is quick, so it always gets its moves."""
-        made = self.fitting(node)
-        if made is None:
-            return None
-        chunks, node_pages = made
-        shares = node.shares
-        if not self.options.memory_plan or not node.memory_pages:
-            methods, moves = (), SHARE_MOVES
-        found = self.planned(chunks, shares, node.batch, node_pages, methods)
-        for _ in range(moves if found else 0):
-            assert found is not None
-            moved = self.better_shares(found, shares)
-            if moved == shares or self.out_of_time():
-                break
-            again = (found.method,) if found.method in methods else ()
-            other = self.planned(chunks, moved, node.batch, node_pages, again)
-            if other is None or self.value(other) >= self.value(found):
-                break
-            found, shares = other, moved
-        return found
-
-    def fitting(self, node: Node) -> tuple[tuple[Chunk, ...], int] | None:
-        """The node's chunks with the largest buffers that fit; the coarse limits are optimistic about DSPs, so the
-        options are chosen again under tighter ones until the exact count fits."""
-        costs, limits = self.costs(node)
-        choice = use_leftover(node.slots, costs, limits, node.choice)
-        for _ in range(FITTING_ROUNDS):
-            for level in reversed(range(len(BUFFER_LEVELS))):
-                chunks = tuple(
-                    s.options.chunk(i, level, self.dram_bits) for s, i in zip(node.slots, choice, strict=True)
-                )
-                used = self.total(chunks, node.memory_pages)
-                if used.fits(self.limit):
-                    return chunks, node.memory_pages
-            excess = max(used.lut - self.limit.lut, 0) + max(used.ff - self.limit.ff, 0) // 2
-            excess += 200 * max(used.dsp - self.limit.dsp, 0)
-            limits = limits.copy()
-            limits[: len(DUAL_PRICES)] -= min(max(excess, 200), self.limit.lut // 20)
-            found = least_interval(node.slots, costs, limits)
-            if found is None:
-                return None
-            choice = use_leftover(node.slots, costs, limits, found[1])
-        return None
-
-    def total(self, chunks: tuple[Chunk, ...], memory_pages: int) -> Resources:
-        used = memory_resources(self.board, memory_pages, read_ports(c.unit for c in chunks))
-        for part in chunk_resources(self.board, chunks, self.limit.dsp):
-            used = used + part
-        return used
-
     def resources(self, accelerator: Accelerator) -> tuple[Resources, ...]:
         return chunk_resources(self.board, accelerator.chunks, self.limit.dsp)
-
-    def better_shares(self, found: Planned, shares: tuple[int, ...]) -> tuple[int, ...]:
-        """Move a sixteenth from the least loaded chunk that has more than one to the most loaded."""
-        load = [0] * len(shares)
-        for task in found.tasks:
-            if task.chunk >= 0:
-                load[task.chunk] += task.cycles
-        to = max(range(len(load)), key=lambda c: load[c])
-        givers = [c for c in range(len(load)) if c != to and shares[c] > 1]
-        if not givers:
-            return shares
-        giver = min(givers, key=lambda c: load[c])
-        moved = list(shares)
-        moved[giver] -= 1
-        moved[to] += 1
-        return tuple(moved)
-
-    def planned(
-        self,
-        chunks: tuple[Chunk, ...],
-        shares: tuple[int, ...],
-        batch: int,
-        memory_pages: int,
-        methods: tuple[int, ...],
-    ) -> Planned | None:
-        sized = tuple(
-            replace(c, dram_bits=max(1, self.dram_bits * s // SHARE_SIXTEENTHS))
-            for c, s in zip(chunks, shares, strict=True)
-        )
-        planner = Planner(self.network, self.board, self.machine, Accelerator(sized, batch), memory_pages)
-        try:
-            return planner.solve(methods, self.value, self.out_of_time)
-        except NoMapping:
-            return None
 
 
 def reads_all(layer: Layer, tensor: Tensor) -> bool:
@@ -403,16 +352,3 @@ def reads_all(layer: Layer, tensor: Tensor) -> bool:
         for axis, outputs, size in ((0, nest.oy, nest.iy), (1, nest.ox, nest.ix))
     )
     return layer.inputs[0] == tensor.name and covered and nest.g * nest.c * nest.iy * nest.ix == tensor.elements
-
-
-def share_out(times: list[list[int]]) -> tuple[int, tuple[int, ...]]:
-    """The least interval, and shares, when chunk i needs times[i][s-1] cycles with s of the SHARE_SIXTEENTHS shares."""
-    for interval in sorted({t for row in times for t in row}):
-        need = [next((s for s, t in enumerate(row, 1) if t <= interval), None) for row in times]
-        shares = [s for s in need if s is not None]
-        if len(shares) == len(times) and sum(shares) <= SHARE_SIXTEENTHS:
-            spare = SHARE_SIXTEENTHS - sum(shares)
-            shares[max(range(len(shares)), key=lambda i: times[i][shares[i] - 1])] += spare
-            return interval, tuple(shares)
-    equal = max(1, SHARE_SIXTEENTHS // len(times))
-    return max(row[equal - 1] for row in times), (equal,) * len(times)

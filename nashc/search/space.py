@@ -37,8 +37,8 @@ BUFFER_LEVELS = ((8, 8, 16), (16, 16, 32), (32, 32, 64), (64, 64, 128))
 """KiB of one half of the input, weight and output buffer; wide ports may need more."""
 MEMORY_EIGHTHS = (0, 2, 3, 4, 5, 6)
 """On-chip memory, in eighths of the usable BRAM."""
-SHARE_SIXTEENTHS = 16
-"""DRAM shares are whole sixteenths of the bandwidth and sum to the whole."""
+SHARES = 32
+"""The bandwidth of the DRAM is dealt out in so many equal shares."""
 BATCHES = (1, 2, 4, 8, 16)
 VECTOR_UNROLLS = tuple(Unroll(g=g, ox=x) for g in (4, 8, 16) for x in (1, 2, 4))
 POST_LANES = (16, 32, 64)
@@ -335,5 +335,5 @@ def explain(network: Network, board: Board, options: Options) -> str:
             f"  {parts}; x {len(BUFFER_LEVELS)} buffer levels each x {len(MEMORY_EIGHTHS)} memory sizes = {total:.3g}"
         )
     lines.append(f"  channel factors {CHANNEL_FACTORS}, pixel factors {PIXEL_FACTORS}, filter factors 1 or all taps")
-    lines.append(f"  DRAM shares in {SHARE_SIXTEENTHS}ths, batch {options.batch or BATCHES}")
+    lines.append(f"  DRAM in {SHARES} shares, batch {options.batch or BATCHES}")
     return "\n".join(lines)

@@ -195,7 +195,7 @@ struct Tiling {
     Extent e[DIMS], iy, ix;
     Sizes first, last;
     unsigned active = 0;
-    i64 steps = 1, compute = 0, edges = 0;
+    i64 steps = 1, compute = 0, edges = -1;
 
     Tiling(const Layer& layer, const i64* tile) {
         const Problem& p = layer.p;
@@ -217,19 +217,23 @@ struct Tiling {
         return inputs <= p.input_buffer && weights <= p.weight_buffer && outputs * p.partial_sum_bits <= p.output_buffer;
     }
 
-    void prepare(const Layer& layer) {
-        for (int d = 0; d < DIMS; d++) first.d[d] = e[d].first, last.d[d] = e[d].end();
-        first.iy = iy.first, first.ix = ix.first, last.iy = iy.end(), last.ix = ix.end();
-        edges = layer.exposed(first, last);
-        const i64 lanes[DIMS] = {0, layer.p.unroll[0], layer.p.unroll[1], layer.p.unroll[2], layer.p.unroll[3],
-                                 layer.p.unroll[4]};
+    // Cycles that the array is busy, and with them the least that any order takes.
+    i64 floor(const Layer& layer) {
+        const i64* lanes = layer.p.unroll;  // of g k c oy ox
         compute = layer.p.batch;
         for (int d = G; d <= OX; d++) {
-            i64 full = ceil_div(e[d].first, lanes[d]), rest = ceil_div(e[d].last, lanes[d]);
+            i64 full = ceil_div(e[d].first, lanes[d - G]), rest = ceil_div(e[d].last, lanes[d - G]);
             if (d == C) full = std::max(full * layer.taps, layer.drain), rest = std::max(rest * layer.taps, layer.drain);
             compute *= e[d].count == 1 ? full : (e[d].count - 1) * full + rest;
         }
         compute += steps * layer.depth;
+        return compute + (steps + 2) * layer.p.step_overhead + layer.p.layer_overhead;
+    }
+
+    void expose(const Layer& layer) {
+        for (int d = 0; d < DIMS; d++) first.d[d] = e[d].first, last.d[d] = e[d].end();
+        first.iy = iy.first, first.ix = ix.first, last.iy = iy.end(), last.ix = ix.end();
+        edges = layer.exposed(first, last);
     }
 
     int signature() const {
@@ -416,7 +420,8 @@ EXPORT void nashc_price(const Problem* problem, const Flow* order, i64 count, co
     const Layer layer(*problem);
     for (i64 i = 0; i < count; i++) {
         Tiling tiling(layer, tiles + DIMS * i);
-        tiling.prepare(layer);
+        tiling.floor(layer);
+        tiling.expose(layer);
         bounds[i] = tiling.bound(layer, order[flows[i]]);
         cycles[i] = Schedule(layer, tiling, order[flows[i]]).cycles();
     }
@@ -429,7 +434,8 @@ EXPORT i64 nashc_best_mapping(const Problem* problem, const Flow* order, i64 flo
                               i64 n_columns, Found* found) try {
     const Layer layer(*problem);
     std::vector<Tiling> tilings;
-    std::vector<Entry> entries;
+    std::vector<std::pair<i64, int>> floors;
+    found->considered = found->exact = 0;
     for (i64 n = 0; n < n_images; n++)
         for (i64 b = 0; b < n_blocks; b++)
             for (i64 y = 0; y < n_rows; y++)
@@ -438,38 +444,57 @@ EXPORT i64 nashc_best_mapping(const Problem* problem, const Flow* order, i64 flo
                                             columns[x]};
                     Tiling tiling(layer, tile);
                     if (!tiling.fits(layer, tile)) continue;
-                    tiling.prepare(layer);
-                    const int number = int(tilings.size()), signature = tiling.signature();
+                    const int signature = tiling.signature();
+                    i64 flows_here = 0;
                     for (int f = 0; f < flows; f++)
-                        if ((order[f].fresh >> signature & 1) && !(problem->extras && tiling.spills(order[f])))
-                            entries.push_back({tiling.bound(layer, order[f]), i64(f) << 32 | number, f, number});
+                        flows_here += (order[f].fresh >> signature & 1) && !(problem->extras && tiling.spills(order[f]));
+                    if (!flows_here) continue;
+                    found->considered += flows_here;
+                    floors.emplace_back(tiling.floor(layer), int(tilings.size()));
                     tilings.push_back(tiling);
                 }
-    if (entries.empty()) return 0;
+    if (tilings.empty()) return 0;
+    // Tiles in the order of their floors, orders of loops by their bounds; entries whose bound is no better wait in no
+    // list. All that may tie with the best are priced, so that the first of the equals wins.
+    std::sort(floors.begin(), floors.end());
+    Entry best{};
+    found->cycles = INT64_MAX;
+    const auto hopeless = [&](i64 bound, i64 place) {
+        return bound > found->cycles || (bound == found->cycles && place > best.order);
+    };
+    std::vector<Entry> entries;
     const auto later = [](const Entry& a, const Entry& b) {
         return a.bound != b.bound ? a.bound > b.bound : a.order > b.order;
     };
-    found->considered = i64(entries.size());
-    found->exact = 0;
-    found->cycles = INT64_MAX;
-    i64 best_order = 0;
-    const Entry* best = nullptr;
-    std::make_heap(entries.begin(), entries.end(), later);
-    auto end = entries.end();
-    while (end != entries.begin()) {
-        const Entry& top = entries.front();
-        if (best && top.bound > found->cycles) break;
-        std::pop_heap(entries.begin(), end, later);
-        const Entry& entry = *--end;
-        if (best && entry.bound == found->cycles && entry.order > best_order) continue;
-        const i64 cycles = Schedule(layer, tilings[entry.tile], order[entry.flow]).cycles();
-        found->exact++;
-        if (!best || cycles < found->cycles || (cycles == found->cycles && entry.order < best_order))
-            found->cycles = cycles, best_order = entry.order, best = &entry;
+    const auto drain = [&](i64 below) {  // price the entries whose bound is at most `below`
+        while (!entries.empty() && entries.front().bound <= below) {
+            const Entry entry = entries.front();
+            std::pop_heap(entries.begin(), entries.end(), later);
+            entries.pop_back();
+            if (hopeless(entry.bound, entry.order)) continue;
+            const i64 cycles = Schedule(layer, tilings[entry.tile], order[entry.flow]).cycles();
+            found->exact++;
+            if (!hopeless(cycles, entry.order)) found->cycles = cycles, best = entry;
+        }
+    };
+    for (const auto& [floor, number] : floors) {
+        drain(floor);
+        if (floor > found->cycles) break;
+        Tiling& tiling = tilings[number];
+        tiling.expose(layer);
+        const int signature = tiling.signature();
+        for (int f = 0; f < flows; f++) {
+            if (!(order[f].fresh >> signature & 1) || (problem->extras && tiling.spills(order[f]))) continue;
+            const Entry entry{tiling.bound(layer, order[f]), i64(f) << 32 | number, f, number};
+            if (hopeless(entry.bound, entry.order)) continue;
+            entries.push_back(entry);
+            std::push_heap(entries.begin(), entries.end(), later);
+        }
     }
-    const Tiling& tiling = tilings[best->tile];
+    drain(INT64_MAX);
+    const Tiling& tiling = tilings[best.tile];
     for (int d = 0; d < DIMS; d++) found->tile[d] = tiling.e[d].first;
-    found->flow = best->flow;
+    found->flow = best.flow;
     return 1;
 } catch (const std::bad_alloc&) {
     return -1;

@@ -1,0 +1,155 @@
+"""A node's bound with memory and DRAM in it: what the coarse stage leaves out.
+
+At an interval X, a slot's option i with a share s of the DRAM keeps its layers busy for at least the sum of
+max(compute, DRAM bits / s). What is not moved must be on chip, and takes pages x time there: a feature map at least while
+its layer runs, pinned weights for the whole interval. For any price w of a page-cycle,
+
+    busy + w x (page-cycles)  >=  L(w) = sum over layers of the least of max(compute, DRAM bits / s) + w x page-cycles
+
+over all placements of that layer. Busy is at most X, so the slot needs at least (L(w) - X) / w page-cycles; all slots
+together have memory x X. Shares and page-cycles are then two more resources beside LUTs, DSPs and BRAM, and X is
+possible only if some choice of options and shares keeps within all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from nashc.core.network import Layer, Network
+from nashc.hw.machine import PAGE_BITS, pages
+from nashc.search.coarse import BoundedSlot, choose
+
+PAGE_PRICES = (0.6, 1.2, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
+"""Prices of a page-cycle that are tried, in units of the DRAM cycles that a page takes over one interval."""
+SHARE_STEPS = 16
+HALVINGS = 9
+PRECISION = 0.003
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """What a layer moves once at least: `bits` if it is in DRAM, `pages` while the layer runs if it is on chip, or
+    `pinned` pages for good. Neither: it cannot be on chip."""
+
+    bits: int
+    pages: float = 0.0
+    pinned: float = 0.0
+
+    @property
+    def optional(self) -> bool:
+        return self.pages > 0 or self.pinned > 0
+
+
+def operands(
+    network: Network, layer: Layer, batch: int, most_pages: int, slot_of: Sequence[int], *, reads_input: bool
+) -> list[Operand]:
+    """The operands of a layer that no design moves less than once."""
+    found = []
+
+    def stays(name: str) -> bool:
+        ends = name in network.inputs or name in network.outputs
+        layers = (*network.producers.get(name, ()), *network.consumers.get(name, ()))
+        on_chunks = all(slot_of[i] >= 0 for i in layers) and bool(network.consumers.get(name))
+        return not ends and on_chunks and pages(network.tensor[name].total_bits * batch) <= most_pages
+
+    if reads_input:
+        tensor = network.tensor[layer.inputs[0]]
+        bits = tensor.total_bits * batch
+        found.append(Operand(bits, float(pages(bits)) if stays(tensor.name) else 0.0))
+    tensor = network.tensor[layer.output]
+    nest = layer.nest
+    written = nest.g * nest.k * nest.oy * nest.ox * tensor.bits * batch
+    writers = len({slot_of[i] for i in network.producers[tensor.name]})
+    copies = max(1, len({slot_of[i] for i in network.consumers.get(tensor.name, ())}))
+    held = pages(tensor.total_bits * batch) * copies / writers
+    found.append(Operand(written, held if stays(tensor.name) else 0.0))
+    if layer.weights is not None:
+        bits = nest.weights * layer.weights.bits * layer.weights.terms
+        found.append(Operand(bits, 0.0, bits / PAGE_BITS if pages(bits) <= most_pages else 0.0))
+    return found
+
+
+@dataclass(frozen=True)
+class Priced:
+    """One slot at an interval not below `at_least`: over options and shares, busy cycles at the least, and L(w)."""
+
+    index: np.ndarray
+    costs: np.ndarray
+    shares: np.ndarray
+    busy: np.ndarray
+    with_pages: np.ndarray
+    prices: np.ndarray
+
+    def columns(self, interval: float) -> tuple[np.ndarray, np.ndarray]:
+        """Resources, share and page-cycles of every (option, share) that can keep within an interval, and which they
+        are."""
+        options, shares = np.nonzero(self.busy <= interval)
+        need = ((self.with_pages[:, options, shares] - interval) / self.prices[:, None]).max(axis=0, initial=0.0)
+        table = np.vstack([self.costs[:, options], self.shares[shares][None, :], need[None, :]])
+        return table, np.stack([self.index[options], shares])
+
+
+def priced(
+    slot: BoundedSlot, index: np.ndarray, costs: np.ndarray, moved: list[list[Operand]], dram_bits: float,
+    most_pages: int, at_least: float,
+) -> Priced:  # fmt: skip
+    """The options `index` of a slot whose layers move `moved`; `costs` are the resources of those options."""
+    shares = np.arange(1, SHARE_STEPS + 1) / SHARE_STEPS
+    page_prices = np.array(PAGE_PRICES) * PAGE_BITS / dram_bits / at_least
+    busy = np.zeros((len(index), SHARE_STEPS))
+    with_pages = np.zeros((len(page_prices), len(index), SHARE_STEPS))
+    for row, layer in zip(slot.row_of_layer, moved, strict=True):
+        compute = slot.bounds[row, index].astype(np.float64)
+        always = sum(o.bits for o in layer if not o.optional)
+        choices = [o for o in layer if o.optional]
+        for s, share in enumerate(shares):
+            rate = dram_bits * share
+            busy[:, s] += np.maximum(compute, always / rate)
+            least = np.full((len(page_prices), len(index)), np.inf)
+            for kept in product((False, True), repeat=len(choices)):
+                away = always + sum(o.bits for o, on in zip(choices, kept, strict=True) if not on)
+                cycles = np.maximum(compute, away / rate)
+                running = sum(o.pages for o, on in zip(choices, kept, strict=True) if on)
+                if running > most_pages:
+                    continue
+                pinned = sum(o.pinned for o, on in zip(choices, kept, strict=True) if on) * at_least
+                held = running * compute + pinned
+                np.minimum(least, cycles + page_prices[:, None] * held, out=least)
+            with_pages[:, :, s] += least
+    # a share in (s - 1, s] steps has at most the rate of s and takes more than s - 1
+    taken = (np.arange(SHARE_STEPS) + 0.01) / SHARE_STEPS
+    return Priced(index, costs, taken, busy, with_pages, page_prices)
+
+
+def least_possible(
+    slots: list[Priced], limits: np.ndarray, memory: float, low: float, high: float
+) -> tuple[float, list[tuple[int, float]] | None]:
+    """(the largest interval found to be impossible, an option and a share for each slot just above it).
+
+    `low` is a bound already. No choice: even `high` is impossible.
+    """
+    found = None
+    impossible = low
+    for turn in range(HALVINGS):
+        middle = high if turn == 0 else (low + high) / 2
+        rows = [slot.columns(middle) for slot in slots]
+        choice = choose([table for table, _ in rows], np.concatenate([limits, [1.0, memory * middle]]))
+        if choice.picks is None:
+            if choice.impossible:
+                impossible = middle
+            if turn == 0:
+                return impossible, None
+            low = middle
+        else:
+            high = middle
+            found = [
+                (int(own[0, p]), (int(own[1, p]) + 1) / SHARE_STEPS)
+                for (_, own), p in zip(rows, choice.picks, strict=True)
+            ]
+        if high <= low * (1 + PRECISION):
+            break
+    return impossible, found

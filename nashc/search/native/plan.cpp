@@ -1,0 +1,278 @@
+// The memory plan of an accelerator and its periodic schedule, found together by local search.
+//
+// A state is: for each switch (a tensor that may stay on chip, the weights of a layer that may be pinned) on or off; a
+// cyclic order of the layers of each chunk; and for each layer the period (stage) of its batch in which it runs. A layer's
+// cycles come from a table over its switches. Starts are the earliest that keep all difference constraints at the given
+// interval,
+//     start[b] >= start[a] + cycles[a] + (stage[b] - stage[a]) * interval      b next to a on their chunk
+//     start[t] >= start[p] + cycles[p]                                         t reads what p writes
+// and then each layer whose outputs are larger than its inputs moves as late as its neighbours allow. The cost is the
+// peak of the pages in use over the period (nashc/hw/schedule.py:occupancy) with the pinned ones, then their mean. The
+// search accepts a worse state below a threshold that falls to zero; it is deterministic. The caller prices and checks
+// what comes out with the definitions in Python. Plain C interface, no Python, no state between calls.
+
+#include <algorithm>
+#include <cstdint>
+#include <new>
+#include <utility>
+#include <vector>
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+using i64 = std::int64_t;
+
+// Layers in topological order; lists of lists as offsets (count + 1) and values. Layer i has the switches
+// switches[switches_at[i] ..]; bit j of an index into its table is its j-th switch. Switches 0 .. tensors-1 are tensors
+// (`room`: pages of one copy for all readers), the others weights (`room`: bits) of the chunk `owner`.
+struct Problem {
+    i64 layers, chunks, tensors, switches, page_bits;
+    const i64 *chunk, *after_at, *after, *switches_at, *layer_switches, *table_at, *table;
+    const i64 *room, *owner, *writers_at, *writers, *readers_at, *readers;
+};
+
+namespace {
+
+constexpr double WARM = 0.005;  // threshold of the first tries, in units of the first cost
+
+struct Random {  // xorshift64*
+    std::uint64_t state;
+    std::uint64_t next() {
+        state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
+        return state * 2685821657736338717ull;
+    }
+    i64 below(i64 n) { return i64((next() >> 33) % std::uint64_t(n)); }
+};
+
+struct State {
+    std::vector<std::vector<int>> order;
+    std::vector<i64> stage, cycles;
+    std::vector<char> on;
+};
+
+struct Cost {
+    i64 peak;
+    double excess;  // mean over the period of the pages beyond the room
+    double mean;    // mean of the pages in use
+    double value() const { return excess + 0.02 * double(peak) + 0.001 * mean; }
+};
+
+class Search {
+    const Problem& p;
+    const i64 interval, room, most_rounds;
+    std::vector<std::vector<int>> follows, users;  // layers that wait for a layer; layers with a switch
+    std::vector<int> next, previous, by_start;
+    std::vector<i64> lag, weight, pinned;
+    std::vector<std::pair<i64, i64>> events;
+    std::vector<std::pair<i64, i64>> lives;  // begin and length of each tensor that is on
+    i64 peak_at = 0;
+
+  public:
+    std::vector<i64> starts;
+    std::vector<int> hot;
+
+    Search(const Problem& problem, i64 x, i64 pages)
+        : p(problem), interval(x), room(pages), most_rounds(p.layers + 2), follows(p.layers), users(p.switches), next(p.layers),
+          previous(p.layers), by_start(p.layers), lag(p.layers), weight(p.layers), pinned(p.chunks), lives(p.tensors), starts(p.layers) {
+        for (i64 i = 0; i < p.layers; i++) {
+            for (i64 j = p.after_at[i]; j < p.after_at[i + 1]; j++) follows[p.after[j]].push_back(int(i));
+            for (i64 j = p.switches_at[i]; j < p.switches_at[i + 1]; j++) users[p.layer_switches[j]].push_back(int(i));
+        }
+    }
+
+    void price(State& s, i64 layer) const {
+        i64 index = 0;
+        for (i64 j = p.switches_at[layer]; j < p.switches_at[layer + 1]; j++)
+            index |= i64(s.on[p.layer_switches[j]]) << (j - p.switches_at[layer]);
+        s.cycles[layer] = p.table[p.table_at[layer] + index];
+    }
+
+    // Starts of a state; false if its orders need a longer interval.
+    bool place(const State& s) {
+        for (const auto& order : s.order)
+            for (std::size_t i = 0; i < order.size(); i++) {
+                const int a = order[i], b = order[(i + 1) % order.size()];
+                next[a] = b, previous[b] = a;
+                lag[a] = s.cycles[a] + (s.stage[b] - s.stage[a] - (i + 1 == order.size())) * interval;
+                if (a == b && s.cycles[a] > interval) return false;
+            }
+        std::fill(starts.begin(), starts.end(), 0);
+        for (i64 round = 0;; round++) {
+            bool changed = false;
+            for (i64 t = 0; t < p.layers; t++) {
+                i64 start = starts[t];
+                for (i64 j = p.after_at[t]; j < p.after_at[t + 1]; j++)
+                    start = std::max(start, starts[p.after[j]] + s.cycles[p.after[j]]);
+                const int p = previous[t];
+                if (p != t) start = std::max(start, starts[p] + lag[p]);
+                if (start > starts[t]) starts[t] = start, changed = true;
+            }
+            if (!changed) return true;
+            if (round > most_rounds) return false;
+        }
+    }
+
+    // Layers that write more pages than they are among the readers of run late.
+    void delay(const State& s) {
+        std::fill(weight.begin(), weight.end(), 0);
+        for (i64 m = 0; m < p.tensors; m++) {
+            if (!s.on[m]) continue;
+            for (i64 j = p.writers_at[m]; j < p.writers_at[m + 1]; j++) weight[p.writers[j]] += p.room[m];
+            for (i64 j = p.readers_at[m]; j < p.readers_at[m + 1]; j++) weight[p.readers[j]] -= p.room[m];
+        }
+        for (i64 t = 0; t < p.layers; t++) by_start[t] = int(t);
+        std::sort(by_start.begin(), by_start.end(), [&](int a, int b) { return starts[a] > starts[b]; });
+        for (int t : by_start) {
+            if (weight[t] <= 0 || follows[t].empty()) continue;
+            i64 latest = INT64_MAX;
+            for (int f : follows[t]) latest = std::min(latest, starts[f] - s.cycles[t]);
+            if (next[t] != t) latest = std::min(latest, starts[next[t]] - lag[t]);
+            starts[t] = std::max(starts[t], latest);
+        }
+    }
+
+    Cost cost(const State& s) {
+        events.clear();
+        i64 base = 0;
+        double area = 0;
+        for (i64 m = 0; m < p.tensors; m++) {
+            if (!s.on[m]) continue;
+            i64 begin = INT64_MAX, end = 0;
+            for (i64 j = p.writers_at[m]; j < p.writers_at[m + 1]; j++) {
+                const i64 w = p.writers[j];
+                begin = std::min(begin, starts[w]), end = std::max(end, starts[w] + s.cycles[w]);
+            }
+            for (i64 j = p.readers_at[m]; j < p.readers_at[m + 1]; j++)
+                end = std::max(end, starts[p.readers[j]] + s.cycles[p.readers[j]]);
+            const i64 pages = p.room[m], life = end - begin, whole = life / interval, rest = life % interval;
+            area += double(pages) * double(life);
+            lives[m] = {begin, life};
+            base += whole * pages;
+            if (!rest) continue;
+            const i64 at = begin % interval, until = at + rest;
+            events.emplace_back(at, pages);
+            if (until > interval)
+                base += pages, events.emplace_back(until - interval, -pages);
+            else if (until < interval)
+                events.emplace_back(until, -pages);
+        }
+        std::fill(pinned.begin(), pinned.end(), 0);
+        for (i64 w = p.tensors; w < p.switches; w++)
+            if (s.on[w]) pinned[p.owner[w]] += p.room[w];
+        for (i64 bits : pinned) base += (bits + p.page_bits - 1) / p.page_bits;
+        std::sort(events.begin(), events.end());
+        i64 level = base, peak = base, since = 0;
+        peak_at = 0;
+        double excess = 0;
+        for (const auto& event : events) {
+            if (level > room) excess += double(level - room) * double(event.first - since);
+            since = event.first;
+            level += event.second;
+            if (level > peak) peak = level, peak_at = event.first;
+        }
+        if (level > room) excess += double(level - room) * double(interval - since);
+        return {peak, excess / double(interval), area / double(interval)};
+    }
+
+    bool evaluate(const State& s, Cost& result) {
+        if (!place(s)) return false;
+        delay(s);
+        result = cost(s);
+        return true;
+    }
+
+    // Tensors that are on chip at the moment of the peak of the state that was evaluated last.
+    void find_hot(const State& s) {
+        hot.clear();
+        for (i64 m = 0; m < p.tensors; m++)
+            if (s.on[m] && ((peak_at - lives[m].first) % interval + interval) % interval < lives[m].second)
+                hot.push_back(int(m));
+    }
+
+    void change(State& s, Random& random) const {
+        const i64 kind = random.below(12);
+        if (kind >= 8 && p.switches) {
+            const bool aimed = kind >= 10 && !hot.empty();
+            const i64 at = aimed ? hot[random.below(i64(hot.size()))] : random.below(p.switches);
+            s.on[at] = !s.on[at];
+            for (int layer : users[at]) price(s, layer);
+            return;
+        }
+        if (kind == 0) {  // everything from a task on, one period earlier or later
+            const i64 from = random.below(p.layers), by = random.below(3) ? -1 : 1;
+            for (i64 t = from; t < p.layers; t++) s.stage[t] += by;
+            return;
+        }
+        auto& order = s.order[p.chunk[random.below(p.layers)]];  // busy chunks more often
+        const i64 size = i64(order.size());
+        if (size < 2) {
+            s.stage[order[0]] += random.below(2) ? 1 : -1;
+            return;
+        }
+        if (kind == 1) {  // one task into another period
+            s.stage[order[random.below(size)]] += random.below(2) ? 1 : -1;
+            return;
+        }
+        const i64 at = random.below(size), hops = kind < 6 ? 1 : 1 + random.below(size - 1);
+        for (i64 i = at, h = 0; h < hops; h++, i = (i + 1) % size) {
+            if (i + 1 == size) {  // rotate: the first task of the period is the last of the one before
+                const int first = order[0];
+                order.erase(order.begin());
+                order.push_back(first);
+                s.stage[first]--;
+                std::swap(order[size - 2], order[size - 1]);
+                i = size - 2;
+            } else {
+                std::swap(order[i], order[i + 1]);
+            }
+        }
+    }
+};
+
+}  // namespace
+
+// A plan whose peak is at most `room` pages at the given interval, or the nearest to it that `tries` changes find. Starts
+// from the switches `on` and the schedule `starts` of interval `from`, and leaves its plan there. Returns the peak; -1
+// where the first schedule needs a longer interval, -2 if out of memory.
+EXPORT i64 nashc_plan(const Problem* problem, i64 interval, i64 from, i64 room, i64 tries, i64 seed, i64* on,
+                      i64* starts) try {
+    const Problem& p = *problem;
+    Search search(p, interval, room);
+    State state;
+    state.order.resize(p.chunks);
+    state.stage.resize(p.layers);
+    state.cycles.resize(p.layers);
+    state.on.assign(on, on + p.switches);
+    for (i64 i = 0; i < p.layers; i++) {
+        state.order[p.chunk[i]].push_back(int(i)), state.stage[i] = starts[i] / from;
+        search.price(state, i);
+    }
+    for (auto& order : state.order)
+        std::sort(order.begin(), order.end(), [&](int a, int b) {
+            return std::make_pair(starts[a] % from, a) < std::make_pair(starts[b] % from, b);
+        });
+    Cost now{};
+    if (!search.evaluate(state, now)) return -1;
+    search.find_hot(state);
+    Cost best = now;
+    State best_state = state, changed = state;
+    std::vector<i64> best_starts = search.starts;
+    Random random{std::uint64_t(seed) * 0x9E3779B97F4A7C15ull + 1};
+    const double warm = WARM * now.value();
+    for (i64 i = 0; i < tries && best.peak > room; i++) {
+        changed = state;
+        search.change(changed, random);
+        Cost cost{};
+        if (!search.evaluate(changed, cost)) continue;
+        const double threshold = warm * double(tries - i) / double(tries) * double(random.below(1000)) / 1000;
+        if (cost.value() > now.value() + threshold) continue;
+        std::swap(state, changed);
+        now = cost;
+        search.find_hot(state);
+        if (cost.value() < best.value()) best = cost, best_state = state, best_starts = search.starts;
+    }
+    std::copy(best_starts.begin(), best_starts.end(), starts);
+    std::copy(best_state.on.begin(), best_state.on.end(), on);
+    return best.peak;
+} catch (const std::bad_alloc&) {
+    return -2;
+}

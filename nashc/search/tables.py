@@ -1,0 +1,171 @@
+"""What one accelerator makes of every layer under every placement of its operands.
+
+A *switch* is one thing that may be kept on chip: a feature map between chunks, or the weights of a layer. A layer's
+cycles depend on its own switches only, so they are a table over their states, exact for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from nashc.board import Board
+from nashc.core.design import Accelerator, Placement, Work, accepts
+from nashc.core.network import Network, Unit
+from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PAGE_BITS, Machine, pages
+from nashc.hw.schedule import Lifetime, Task
+from nashc.search.mapping import Best, best_mapping
+from nashc.search.space import work_of
+
+
+class NoMapping(Exception):
+    """Some layer has no mapping that fits the accelerator's buffers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A tensor (by name; `pages` of one copy for each chunk that reads it) or the weights of layer `layer` (`bits`,
+    read by chunk `chunk`; `pages` if nothing shared them)."""
+
+    tensor: str
+    layer: int
+    chunk: int
+    pages: int
+    bits: int
+
+
+class Tables:
+    """The layers of a network on an accelerator with `memory_pages` of on-chip memory.
+
+    Raises NoMapping if a layer fits no buffers. Host layers are on chunk -1.
+    """
+
+    def __init__(
+        self, network: Network, board: Board, machine: Machine, accelerator: Accelerator, memory_pages: int
+    ) -> None:
+        self.network, self.board, self.machine = network, board, machine
+        self.accelerator, self.memory_pages = accelerator, memory_pages
+        self.works: tuple[Work | None, ...] = tuple(
+            None if layer.unit is Unit.HOST else work_of(network, layer, accelerator.batch) for layer in network.layers
+        )
+        self.chunk_of = tuple(
+            -1
+            if layer.unit is Unit.HOST
+            else min((c.weight_bits, i) for i, c in enumerate(accelerator.chunks) if accepts(c, layer))[1]
+            for layer in network.layers
+        )
+        self.switches = (*self._tensors(), *self._weights())
+        self.tensor_count = sum(1 for s in self.switches if s.tensor)
+        number = {s.tensor: n for n, s in enumerate(self.switches) if s.tensor}
+        weights = {s.layer: n for n, s in enumerate(self.switches) if not s.tensor}
+        self.of_layer = tuple(
+            tuple(
+                [number[t] for t in dict.fromkeys((*layer.inputs, layer.output)) if t in number]
+                + ([weights[i]] if i in weights else [])
+            )
+            for i, layer in enumerate(network.layers)
+        )
+        self.cycles = tuple(
+            tuple(self._cycles(i, self.on_of(i, mask)) for mask in range(1 << len(own)))
+            for i, own in enumerate(self.of_layer)
+        )
+
+    def _tensors(self) -> list[Switch]:
+        """Tensors that may live on chip: written and read by chunks, neither end of the network."""
+        found = []
+        for name, writers in self.network.producers.items():
+            readers = self.network.consumers.get(name, ())
+            ends = name in self.network.outputs or name in self.network.inputs
+            if not readers or ends or any(self.chunk_of[i] < 0 for i in (*writers, *readers)):
+                continue
+            one = pages(self.network.tensor[name].total_bits * self.accelerator.batch)
+            needed = one * len({self.chunk_of[i] for i in readers})
+            if needed <= self.memory_pages:
+                found.append(Switch(name, -1, -1, needed, 0))
+        return found
+
+    def _weights(self) -> list[Switch]:
+        found = []
+        for i, work in enumerate(self.works):
+            if work is not None and work.weight_bits:
+                nest = work.nest
+                bits = nest.weights * work.weight_bits * work.terms + CHANNEL_PARAMETER_BITS * nest.g * nest.k
+                if pages(bits) <= self.memory_pages:
+                    found.append(Switch("", i, self.chunk_of[i], pages(bits), bits))
+        return found
+
+    @cached_property
+    def after(self) -> tuple[tuple[int, ...], ...]:
+        """The layers that each layer waits for."""
+        network = self.network
+        return tuple(
+            tuple(sorted({p for name in layer.inputs for p in network.producers.get(name, ())}))
+            for layer in network.layers
+        )
+
+    def on_of(self, i: int, mask: int) -> frozenset[int]:
+        """The switches of layer i that a mask turns on."""
+        return frozenset(n for j, n in enumerate(self.of_layer[i]) if mask >> j & 1)
+
+    def mask(self, i: int, on: Collection[int]) -> int:
+        return sum(1 << j for j, n in enumerate(self.of_layer[i]) if n in on)
+
+    def placement(self, i: int, on: Collection[int]) -> Placement:
+        layer, own = self.network.layers[i], self.of_layer[i]
+        names = {self.switches[n].tensor for n in own if n in on}
+        pinned = any(n in on for n in own if self.switches[n].layer == i)
+        return Placement(tuple(name in names for name in layer.inputs), layer.output in names, pinned)
+
+    def best(self, i: int, on: Collection[int]) -> Best | None:
+        """The best mapping of a layer; None on the host."""
+        work = self.works[i]
+        if work is None:
+            return None
+        chunk = self.accelerator.chunks[self.chunk_of[i]]
+        machine = replace(self.machine, post_lanes=chunk.post_lanes)
+        found = best_mapping(work, chunk.unroll, chunk.buffers, chunk.dram_bits, machine, self.placement(i, on))
+        if found is None:
+            raise NoMapping(self.network.layers[i].name)
+        return found
+
+    def _cycles(self, i: int, on: Collection[int]) -> int:
+        found = self.best(i, on)
+        return self._host_cycles(i) if found is None else found.cycles
+
+    def _host_cycles(self, i: int) -> int:
+        """A rough price of a node on the CPU: its output elements at the board's stated rate."""
+        elements = self.network.tensor[self.network.layers[i].output].elements * self.accelerator.batch
+        seconds = elements / self.board.host.elements_per_second
+        return max(1, round(seconds * self.board.clock_mhz * 1e6))
+
+    def away_bits(self, i: int, on: Collection[int]) -> int:
+        """DRAM bits of a layer if everything that is not on chip is moved once."""
+        layer, work = self.network.layers[i], self.works[i]
+        if work is None:
+            return 0
+        held = {self.switches[n].tensor for n in on}
+        names = [n for n in (*layer.inputs, layer.output) if n not in held]
+        bits = sum(self.network.tensor[n].total_bits for n in names) * work.batch
+        pinned = any(n in on for n in self.of_layer[i] if self.switches[n].layer == i)
+        return bits + (0 if pinned else work.nest.weights * work.weight_bits * work.terms)
+
+    def tasks(self, on: Collection[int]) -> tuple[Task, ...]:
+        return tuple(
+            Task(self.chunk_of[i], self.cycles[i][self.mask(i, on)], self.after[i]) for i in range(len(self.works))
+        )
+
+    def lifetime(self, n: int) -> Lifetime:
+        """When a tensor's copies are needed; `pages` are those of one copy for one reading chunk."""
+        switch = self.switches[n]
+        readers = self.network.consumers[switch.tensor]
+        replicas = len({self.chunk_of[i] for i in readers})
+        return Lifetime(self.network.producers[switch.tensor], readers, switch.pages // replicas)
+
+    def pinned_pages(self, on: Collection[int]) -> int:
+        """Pages of pinned weights; a page has one read port, so chunks do not share one."""
+        bits: dict[int, int] = {}
+        for n in on:
+            switch = self.switches[n]
+            bits[switch.chunk] = bits.get(switch.chunk, 0) + switch.bits
+        return sum(-(-b // PAGE_BITS) for b in bits.values())

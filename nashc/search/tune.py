@@ -1,0 +1,358 @@
+"""From a node of the coarse stage to its best accelerator: unrollings, buffers and DRAM shares for a memory plan.
+
+The coarse stage chooses unrollings as if everything were on chip. Here they alternate with the memory plan: for the plan
+that the relaxed program proposes, every option's busy time is estimated at every DRAM share, and options and shares are
+chosen again; then buffers and shares, from the exact best mapping of every layer; then the program runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from nashc.board import Board
+from nashc.core.design import Accelerator, Chunk, Resources
+from nashc.core.network import Network
+from nashc.hw.machine import Machine
+from nashc.hw.resources import chunk_resources, memory_resources, read_ports
+from nashc.search.coarse import BoundedSlot, choose, slot_costs
+from nashc.search.mapping import best_mapping
+from nashc.search.memory import Relaxed, least_interval
+from nashc.search.space import BUFFER_LEVELS, DUAL_PRICES, SHARES
+from nashc.search.tables import NoMapping, Tables
+
+BURSTS = 1.06
+"""What bursts and halos add to the bare DRAM time in the estimates; exact mappings price the result."""
+ROUNDS = 4
+NEAR_SHARES = (-3, -1, 0, 1, 3)
+NEVER = np.iinfo(np.int64).max // 4
+FITTING_ROUNDS = 16
+HALVINGS = 12
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One accelerator: an option, a buffer level and a DRAM share  for each slot, and its memory."""
+
+    choice: tuple[int, ...]
+    levels: tuple[int, ...]
+    shares: tuple[int, ...]
+    memory_pages: int
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A candidate with its tables and the relaxed program's answer, below every plan on it."""
+
+    candidate: Candidate
+    tables: Tables
+    relaxed: Relaxed
+
+    @property
+    def interval(self) -> float:
+        return self.relaxed.interval
+
+
+class Tuner:
+    """Candidates of one node: `slots` with their options, a batch, and the least and most pages of memory.
+
+    Raises NoMapping where the largest buffers that fit hold some layer in no way.
+    """
+
+    def __init__(
+        self, network: Network, board: Board, machine: Machine, limit: Resources, slots: list[BoundedSlot], batch: int,
+        pages: tuple[int, int],
+    ) -> None:  # fmt: skip
+        self.network, self.board, self.machine, self.limit = network, board, machine, limit
+        self.slots, self.batch = slots, batch
+        self.least_pages, self.most_pages = pages
+        self.dram_bits = int(board.dram_bytes_per_cycle * 8)
+        self.seen: dict[Candidate, Tuned | None] = {}
+
+    # what a candidate is
+
+    def chunks(self, candidate: Candidate) -> tuple[Chunk, ...]:
+        return tuple(
+            slot.options.chunk(i, level, max(1, self.dram_bits * share // SHARES))
+            for slot, i, level, share in zip(
+                self.slots, candidate.choice, candidate.levels, candidate.shares, strict=True
+            )
+        )
+
+    def used(self, chunks: tuple[Chunk, ...], memory_pages: int) -> Resources:
+        total = memory_resources(self.board, memory_pages, read_ports(c.unit for c in chunks))
+        for part in chunk_resources(self.board, chunks, self.limit.dsp):
+            total = total + part
+        return total
+
+    def tuned(self, candidate: Candidate) -> Tuned | None:
+        """A candidate priced, with the memory that its buffers leave; None if some layer has no mapping on it."""
+        candidate = self.filled(candidate)
+        if candidate not in self.seen:
+            accelerator = Accelerator(self.chunks(candidate), self.batch)
+            try:
+                tables = Tables(self.network, self.board, self.machine, accelerator, candidate.memory_pages)
+            except NoMapping:
+                self.seen[candidate] = None
+            else:
+                relaxed = least_interval(tables, candidate.memory_pages, integer=False)
+                self.seen[candidate] = Tuned(candidate, tables, relaxed)
+        return self.seen[candidate]
+
+    def filled(self, candidate: Candidate) -> Candidate:
+        """The candidate with all pages that are left, up to the node's most."""
+        chunks = self.chunks(candidate)
+        low, high = candidate.memory_pages, self.most_pages
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.used(chunks, middle).fits(self.limit):
+                low = middle
+            else:
+                high = middle - 1
+        return replace(candidate, memory_pages=low)
+
+    # the loop
+
+    def best(self, choice: list[int], parts: list[float], out_of_time: Callable[[], bool]) -> Tuned | None:
+        """The best candidate found from a first choice of options and of parts of the DRAM."""
+        slots = len(self.slots)
+        shares = shared_out(parts)
+        first = self.fitting(choice, (0,) * slots, shares)
+        found = self.tuned(first) if first else None
+        if first and found is None:  # the smallest buffers hold some layer in no way
+            largest = self.fitting(choice, self.levels_that_fit(first), shares)
+            found = self.tuned(largest) if largest else None
+        for _ in range(ROUNDS):
+            if found is None or out_of_time():
+                break
+            better = self.round(found)
+            if better is None or better.interval >= found.interval * 0.999:
+                break
+            found = better
+        return found
+
+    def round(self, found: Tuned, relief: float = 1.0) -> Tuned | None:
+        """One turn of the alternation; the better of its two steps."""
+        made = [self.tuned(self.rebalanced(found, relief))]
+        chosen = self.rechosen(found, relief)
+        if chosen and (other := self.tuned(chosen)):
+            made.append(other)
+            made.append(self.tuned(self.rebalanced(other, relief)))
+        return min((m for m in made if m), key=lambda m: m.interval, default=None)
+
+    def relieved(self, found: Tuned, relief: float) -> Tuned | None:
+        """A candidate near another one on which all chunks but the main one have idle time: they are dealt options and
+        shares as if they took `relief` times as long. Chunks that are all busy all the time leave a schedule no choice
+        of what is on chip together."""
+        chosen = self.rechosen(found, relief)
+        other = self.tuned(chosen) if chosen else None
+        return self.tuned(self.rebalanced(other, relief)) if other else None
+
+    @cached_property
+    def main(self) -> int:
+        """The slot with the most operations."""
+        work = [sum(s.works[row].nest.macs * s.works[row].terms for row in s.row_of_layer) for s in self.slots]
+        return int(np.argmax(work))
+
+    def polished(self, found: Tuned, out_of_time: Callable[[], bool]) -> Tuned:
+        """Single moves of a share from one chunk to another, as long as one lowers the bound."""
+        while not out_of_time():
+            now = found.candidate
+            moves = [
+                replace(now, shares=_moved(now.shares, giver, taker))
+                for giver in range(len(now.shares))
+                for taker in range(len(now.shares))
+                if giver != taker and now.shares[giver] > 1
+            ]
+            made = [m for m in map(self.tuned, moves) if m and m.interval < found.interval * 0.9995]
+            if not made:
+                return found
+            found = min(made, key=lambda m: m.interval)
+        return found
+
+    def whole(self, found: Tuned) -> Tuned:
+        """The same candidate with the program solved in integers: nearer to what a plan reaches, no longer a bound."""
+        pages = found.candidate.memory_pages
+        relaxed = least_interval(found.tables, pages, integer=True, at_least=found.interval)
+        return replace(found, relaxed=relaxed)
+
+    # options
+
+    def estimates(self, found: Tuned) -> list[np.ndarray]:
+        """Busy time of each slot's options at each share under a plan: [options, shares]."""
+        tables, on = found.tables, found.relaxed.on
+        made = []
+        for slot in self.slots:
+            compute = slot.bounds[list(slot.row_of_layer)]
+            away = np.array([tables.away_bits(i, on) for i in slot.options.slot.layers], dtype=np.float64)
+            rates = self.dram_bits * np.arange(1, SHARES + 1) / SHARES
+            made.append(
+                np.stack([np.maximum(compute, (away * BURSTS / rate)[:, None]).sum(axis=0) for rate in rates], axis=1)
+            )
+        return made
+
+    def rechosen(self, found: Tuned, relief: float) -> Candidate | None:
+        """Options and shares chosen again for the plan of a candidate, at its buffer levels."""
+        levels = found.candidate.levels
+        busy = [b * (1.0 if n == self.main else relief) for n, b in enumerate(self.estimates(found))]
+        costs = [slot_costs(s.options, level) for s, level in zip(self.slots, levels, strict=True)]
+
+        def choice(interval: float, limits: np.ndarray) -> tuple[list[int], list[int]] | None:
+            columns, rows = [], []
+            for b, cost in zip(busy, costs, strict=True):
+                enough = b <= interval
+                allowed = np.flatnonzero(enough[:, -1])
+                share = enough[allowed].argmax(axis=1) + 1
+                columns.append(allowed)
+                rows.append(np.vstack([cost[:, allowed], share[None, :]]))
+            picks = choose(rows, np.append(limits, SHARES)).picks
+            if picks is None:
+                return None
+            shares = [int(r[-1, p]) for r, p in zip(rows, picks, strict=True)]
+            return [int(c[p]) for c, p in zip(columns, picks, strict=True)], shares
+
+        limits = self.limits(self.least_pages)
+        for _ in range(FITTING_ROUNDS):
+            low, high = max(float(b.min()) for b in busy), 2 * relief * found.interval
+            best = choice(high, limits)
+            if best is None:
+                return None
+            for _ in range(HALVINGS):
+                middle = (low + high) / 2
+                other = choice(middle, limits)
+                low, high, best = (middle, high, best) if other is None else (low, middle, other)
+            options, shares = best
+            shares[int(np.argmax([b[:, -1].min() for b in busy]))] += SHARES - sum(shares)
+            made = Candidate(tuple(options), levels, tuple(shares), self.least_pages)
+            used = self.used(self.chunks(made), self.least_pages)
+            if used.fits(self.limit):
+                return made
+            limits = self.tightened(limits, used)
+        return None
+
+    # buffers and shares
+
+    def rebalanced(self, found: Tuned, relief: float = 1.0) -> Candidate:
+        """Buffer levels and shares chosen again for the options and the plan of a candidate, by exact busy times of
+        its chunks."""
+        now, on = found.candidate, found.relaxed.on
+        columns = [self.priced(found, c, on) for c in range(len(self.slots))]
+        free = self.limit.bram18 - memory_resources(self.board, self.least_pages, 0).bram18
+        costs = []
+        for c, slot in enumerate(self.slots):
+            bram = slot.options.bram18[:, now.choice[c]]
+            costs.append(np.array([(bram[level], share) for level, share, _ in columns[c]], dtype=np.float64).T)
+        times = [
+            np.array([cycles * (1.0 if c == self.main else relief) for *_, cycles in column])
+            for c, column in enumerate(columns)
+        ]
+        limits = np.array([free, SHARES], dtype=np.float64)
+        levels = np.unique(np.concatenate(times))
+        low, high, best = 0, len(levels), None
+        while low < high:
+            middle = (low + high) // 2
+            allowed = [np.flatnonzero(t <= levels[middle]) for t in times]
+            picks = choose([c[:, a] for c, a in zip(costs, allowed, strict=True)], limits).picks
+            if picks is None:
+                low = middle + 1
+            else:
+                high, best = middle, [columns[n][allowed[n][p]] for n, p in enumerate(picks)]
+        if best is None:
+            return now
+        shares = [share for _, share, _ in best]
+        shares[int(np.argmax([cycles for *_, cycles in best]))] += SHARES - sum(shares)
+        made = replace(
+            now, levels=tuple(level for level, *_ in best), shares=tuple(shares), memory_pages=self.least_pages
+        )
+        return made if self.used(self.chunks(made), self.least_pages).fits(self.limit) else now
+
+    def priced(self, found: Tuned, c: int, on: Collection[int]) -> list[tuple[int, int, int]]:
+        """(buffer level, share, busy cycles) of a chunk under a plan. Exact along both axes through the present level and
+        share; elsewhere the two changes add up."""
+        now = found.candidate
+        here = self.busy(found, c, on, now.levels[c], now.shares[c])
+        by_level = {level: self.busy(found, c, on, level, now.shares[c]) for level in range(len(BUFFER_LEVELS))}
+        near = {max(1, min(SHARES, now.shares[c] + step)) for step in NEAR_SHARES}
+        by_share = {share: self.busy(found, c, on, now.levels[c], share) for share in sorted(near)}
+        return [
+            (level, share, at_level + at_share - here)
+            for level, at_level in by_level.items()
+            for share, at_share in by_share.items()
+            if at_level < NEVER and at_share < NEVER
+        ]
+
+    def busy(self, found: Tuned, c: int, on: Collection[int], level: int, share: int) -> int:
+        """Exact busy cycles of a chunk with other buffers and another share, NEVER if a layer has no mapping there."""
+        tables = found.tables
+        dram_bits = max(1, self.dram_bits * share // SHARES)
+        chunk = self.slots[c].options.chunk(found.candidate.choice[c], level, dram_bits)
+        machine = replace(self.machine, post_lanes=chunk.post_lanes)
+        total = 0
+        for i, own in enumerate(tables.chunk_of):
+            work = tables.works[i]
+            if own == c and work is not None:
+                place = tables.placement(i, on)
+                best = best_mapping(work, chunk.unroll, chunk.buffers, chunk.dram_bits, machine, place)
+                if best is None:
+                    return NEVER
+                total += best.cycles
+        return total
+
+    # resources
+
+    def limits(self, memory_pages: int) -> np.ndarray:
+        """What the rows of `slot_costs` may sum to beside a memory of so many pages."""
+        memory = memory_resources(self.board, memory_pages, read_ports(s.options.slot.unit for s in self.slots))
+        luts = [self.limit.lut - memory.lut + price * self.limit.dsp for price in DUAL_PRICES]
+        return np.array([*luts, self.limit.bram18 - memory.bram18], dtype=np.float64)
+
+    def tightened(self, limits: np.ndarray, used: Resources) -> np.ndarray:
+        """Less for the rows of LUTs, which are optimistic about DSPs, after a choice that did not fit."""
+        excess = max(used.lut - self.limit.lut, 0) + max(used.ff - self.limit.ff, 0) // 2
+        excess += 200 * max(used.dsp - self.limit.dsp, 0)
+        lower = limits.copy()
+        lower[: len(DUAL_PRICES)] -= min(max(excess, 200), self.limit.lut // 20)
+        return lower
+
+    def levels_that_fit(self, candidate: Candidate) -> tuple[int, ...]:
+        """The largest buffers of one level for all chunks that fit."""
+        for level in reversed(range(len(BUFFER_LEVELS))):
+            made = replace(candidate, levels=(level,) * len(self.slots))
+            if self.used(self.chunks(made), self.least_pages).fits(self.limit):
+                return made.levels
+        return candidate.levels
+
+    def fitting(self, choice: list[int], levels: tuple[int, ...], shares: tuple[int, ...]) -> Candidate | None:
+        """The fastest options whose exact resources fit, near a first choice that the coarse limits allow."""
+        from nashc.search.coarse import least_interval as least_busy
+
+        limits = self.limits(self.least_pages)
+        costs = [slot_costs(s.options, level) for s, level in zip(self.slots, levels, strict=True)]
+        for _ in range(FITTING_ROUNDS):
+            made = Candidate(tuple(choice), levels, shares, self.least_pages)
+            used = self.used(self.chunks(made), self.least_pages)
+            if used.fits(self.limit):
+                return made
+            limits = self.tightened(limits, used)
+            found = least_busy(self.slots, costs, limits)
+            if found is None:
+                return None
+            choice = found[1]
+        return None
+
+
+def shared_out(parts: list[float]) -> tuple[int, ...]:
+    """Whole shares, at least one a chunk, near given parts of the DRAM."""
+    shares = [max(1, round(part * SHARES / max(1.0, sum(parts)))) for part in parts]
+    while sum(shares) != SHARES:
+        step = 1 if sum(shares) < SHARES else -1
+        order = sorted(range(len(parts)), key=lambda i: (shares[i] / max(parts[i], 1e-9), i), reverse=step < 0)
+        shares[next(i for i in order if shares[i] + step >= 1)] += step
+    return tuple(shares)
+
+
+def _moved(shares: tuple[int, ...], giver: int, taker: int) -> tuple[int, ...]:
+    return tuple(s - (i == giver) + (i == taker) for i, s in enumerate(shares))
