@@ -28,8 +28,7 @@ from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.importer import NO_SHAPES, import_model
 from nashc.passes import sources
-from nashc.search.solve import solve
-from nashc.search.space import explain
+from nashc.search.solve import explain, solve
 
 Progress = Callable[[str, float], None]
 EMBED_BYTES = 2**30

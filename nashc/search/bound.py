@@ -1,8 +1,8 @@
 """A node's bound with memory and DRAM in it: what the coarse stage leaves out.
 
 At an interval X, a slot's option i with a share s of the DRAM keeps its layers busy for at least the sum of
-max(compute, DRAM bits / s). What is not moved must be on chip, and takes pages x time there: a feature map at least while
-its layer runs, pinned weights for the whole interval. For any price w of a page-cycle,
+max(compute, DRAM bits / s). What is not moved must be on chip, and takes pages x time there: a feature map at least
+while its layer runs, pinned weights for the whole interval. For any price w of a page-cycle,
 
     busy + w x (page-cycles)  >=  L(w) = sum over layers of the least of max(compute, DRAM bits / s) + w x page-cycles
 
@@ -19,9 +19,12 @@ from itertools import product
 
 import numpy as np
 
+from nashc.board import Energy
 from nashc.core.network import Layer, Network
-from nashc.hw.machine import PAGE_BITS, pages
-from nashc.search.coarse import BoundedSlot, choose
+from nashc.hw.energy import operation_pj
+from nashc.hw.machine import PAGE_BITS, PARTIAL_SUM_BITS, pages
+from nashc.hw.resources import ACTIVATION_BITS
+from nashc.search.coarse import BoundedSlot, choose, issue_bound
 
 PAGE_PRICES = (0.6, 1.2, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 """Prices of a page-cycle that are tried, in units of the DRAM cycles that a page takes over one interval."""
@@ -153,3 +156,62 @@ def least_possible(
         if high <= low * (1 + PRECISION):
             break
     return impossible, found
+
+
+def least_sum(values: list[np.ndarray], costs: list[np.ndarray], limits: np.ndarray) -> tuple[float, list[int] | None]:
+    """(a bound of the least sum of one value a slot whose options fit together, the options of the least found)."""
+    low = float(sum(v.min() for v in values))
+    high, found = float(sum(v.max() for v in values)), None
+    for turn in range(2 * HALVINGS):
+        middle = high if turn == 0 else (low + high) / 2
+        rows = [np.vstack([cost, value[None, :]]) for cost, value in zip(costs, values, strict=True)]
+        choice = choose(rows, np.append(limits, middle))
+        if choice.picks is not None:
+            high, found = middle, list(choice.picks)
+        elif not choice.impossible:
+            break
+        elif turn == 0:
+            return high, None
+        else:
+            low = middle
+        if high <= low * (1 + PRECISION / 2):
+            break
+    return low, found
+
+
+def path_cycles(
+    slots: list[BoundedSlot], moved: list[list[list[Operand]]], path: set[int], dram_bits: float
+) -> list[np.ndarray]:
+    """For each slot, the least cycles of its layers on a path of dependencies, on each option."""
+    values = []
+    for slot, layers in zip(slots, moved, strict=True):
+        total = np.zeros(len(slot.options))
+        for i, row, operands_ in zip(slot.options.slot.layers, slot.row_of_layer, layers, strict=True):
+            if i in path:
+                always = sum(o.bits for o in operands_ if not o.optional)
+                total += np.maximum(slot.bounds[row], always / dram_bits)
+        values.append(total)
+    return values
+
+
+def energies(slots: list[BoundedSlot], moved: list[list[list[Operand]]], energy: Energy) -> list[np.ndarray]:
+    """For each slot, the least energy of its layers on each option: operations and array once, each operand once, from
+    the on-chip memory where it may be there."""
+    on_chip = energy.buffer_pj_per_bit + energy.noc_pj_per_bit
+    values = []
+    for slot, layers in zip(slots, moved, strict=True):
+        total = np.zeros(len(slot.options))
+        factors = slot.options.factors
+        words = factors[:, [0, 2, 3, 4, 5, 6]].prod(axis=1)
+        weight_words = factors[:, [0, 1, 2, 5, 6]].prod(axis=1)
+        outputs = factors[:, [0, 1, 3, 4]].prod(axis=1)
+        for row, operands_ in zip(slot.row_of_layer, layers, strict=True):
+            work = slot.works[row]
+            delivered = words * ACTIVATION_BITS + weight_words * work.weight_bits
+            cycle = delivered * energy.buffer_pj_per_bit + outputs * 2 * PARTIAL_SUM_BITS * energy.rf_pj_per_bit
+            operation = operation_pj(energy, slot.options.slot.unit, work.weight_bits)
+            total += work.batch * work.nest.macs * work.terms * operation + issue_bound(slot.options, work) * cycle
+            for o in operands_:
+                total += o.bits * (min(on_chip, energy.dram_pj_per_bit) if o.optional else energy.dram_pj_per_bit)
+        values.append(total)
+    return values

@@ -22,7 +22,7 @@ from nashc.hw.machine import Machine
 from nashc.hw.tiles import weight_tile_bits
 from nashc.search import compiled
 from nashc.search.mapping import Best, best_mapping, candidate_tiles
-from nashc.search.space import BUFFER_LEVELS, SlotOptions, work_of
+from nashc.search.space import BUFFER_LEVELS, SlotOptions, Space, work_of
 
 MOST_SUMS = 40_000
 """Sums of costs that `choose` writes out at once; beyond, it keeps the leanest and proves by prices instead."""
@@ -85,7 +85,9 @@ def best_case(work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, mach
     return best_mapping(without_extras(work), unroll, buffers, dram_bits, ideal, ON_CHIP)
 
 
-def bounded_slot(options: SlotOptions, network: Network, batch: int, machine: Machine, dram_bits: int) -> BoundedSlot:
+def bounded_slot(
+    options: SlotOptions, network: Network, batch: int, machine: Machine, dram_bits: int, space: Space
+) -> BoundedSlot:
     """The declared options of a slot for a batch: those that no other one beats in the bound of the busy time and every
     resource."""
     of_layer = [work_of(network, network.layers[i], batch) for i in options.slot.layers]
@@ -95,7 +97,9 @@ def bounded_slot(options: SlotOptions, network: Network, batch: int, machine: Ma
         return BoundedSlot(options, works, rows, np.zeros((len(works), 0), dtype=np.int64), machine, dram_bits)
     bounds = np.stack([busy_bound(options, work, machine, dram_bits) for work in works])
     cycles = bounds[list(rows)].sum(axis=0)
-    lean = np.sort(front(np.vstack([slot_costs(options, 0), cycles[None, :]])))
+    lean = np.sort(front(np.vstack([slot_costs(options, min(space.levels)), cycles[None, :]])))
+    if space.unrollings is not None and len(lean) > space.unrollings:
+        lean = lean[np.linspace(0, len(lean) - 1, space.unrollings).round().astype(np.int64)]
     return BoundedSlot(options.take(lean), works, rows, bounds[:, lean], machine, dram_bits)
 
 
@@ -103,25 +107,32 @@ def busy_bound(options: SlotOptions, work: Work, machine: Machine, dram_bits: in
     """Fewest cycles of a layer on each option, whatever the mapping and placement."""
     work, nest, factors = without_extras(work), work.nest, options.factors
     machine = replace(machine, port_bits=max(machine.port_bits, dram_bits))
-    passes = np.full(len(options), work.batch, dtype=np.int64)
-    taken = np.full(len(options), work.terms, dtype=np.int64)
-    for column, d in enumerate(("g", "k", "c", "oy", "ox", "fy", "fx")):
-        loop = taken if d in ("c", "fy", "fx") else passes
-        loop *= -(-getattr(nest, d) // factors[:, column])
     reduction = factors[:, 2] * factors[:, 5] * factors[:, 6]
     depth = machine.pipeline_depth + np.ceil(np.log2(reduction)).astype(np.int64)
     outputs = work.batch * nest.g * nest.k * nest.oy * nest.ox
     lanes = options.post
     one = np.ones(1, dtype=np.int64)
     weights = int(weight_tile_bits(work, one * nest.g, one * nest.k, one * nest.c)[0])
-    accumulators = factors[:, 0] * factors[:, 1] * factors[:, 3] * factors[:, 4]
-    issue = passes * np.maximum(taken, -(-accumulators // lanes))
+    issue = issue_bound(options, work)
     levels, level_of = np.unique(depth, return_inverse=True)
     tiling = np.array([least_tiling_cost(work, machine, int(d)) for d in levels])[level_of]
     stores = -(-outputs // lanes) + 3 * machine.step_overhead + 1
     loads = -(-weights // machine.port_bits) + 3 * machine.step_overhead + 1
     busy: Ints = np.maximum(issue + tiling, np.maximum(stores, loads)) + machine.layer_overhead
     return busy
+
+
+def issue_bound(options: SlotOptions, work: Work) -> Ints:
+    """Issue cycles of the untiled layer on each option: tiling adds to them, as a sum of ceilings is no less."""
+    nest, factors = work.nest, options.factors
+    passes = np.full(len(options), work.batch, dtype=np.int64)
+    taken = np.full(len(options), work.terms, dtype=np.int64)
+    for column, d in enumerate(("g", "k", "c", "oy", "ox", "fy", "fx")):
+        loop = taken if d in ("c", "fy", "fx") else passes
+        loop *= -(-getattr(nest, d) // factors[:, column])
+    accumulators = factors[:, 0] * factors[:, 1] * factors[:, 3] * factors[:, 4]
+    issue: Ints = passes * np.maximum(taken, -(-accumulators // options.post))
+    return issue
 
 
 @lru_cache(maxsize=100_000)
@@ -157,7 +168,8 @@ def front(costs: np.ndarray) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One column of each table with all sums within the limits; no picks: none was found, `impossible`: there is none."""
+    """One column of each table with all sums within the limits. No picks: none was found; `impossible`: there is
+    none."""
 
     picks: tuple[int, ...] | None
     impossible: bool = False
@@ -174,7 +186,9 @@ def choose(costs: list[np.ndarray], limits: np.ndarray) -> Choice:
     least = [table.min(axis=1) for table in scaled]
     for n, table in enumerate(scaled):
         rest = sum(least[n + 1 :], start=np.zeros(len(limits)))
-        lean = np.flatnonzero((table + (sum(least, start=np.zeros(len(limits))) - least[n])[:, None] <= 1 + 1e-9).all(axis=0))
+        lean = np.flatnonzero(
+            (table + (sum(least, start=np.zeros(len(limits))) - least[n])[:, None] <= 1 + 1e-9).all(axis=0)
+        )
         if not len(lean):
             return Choice(None, impossible=True)
         lean = lean[front(table[:, lean])]

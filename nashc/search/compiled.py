@@ -1,8 +1,8 @@
 """The compiled parts of the search (native/*.cpp), if the install could build them.
 
-The mapping search gives the same answers as the NumPy one in nashc.search.mapping, a hundred times faster; tests compare
-them. The local search for plan and schedule has no other form: without it, nashc.search.plan takes what a simpler rule
-finds.
+The mapping search and the Pareto front give the same answers as the NumPy ones in nashc.search.mapping and coarse, up
+to a hundred times faster; tests compare them. The local search for plan and schedule has no other form: without it,
+nashc.search.plan takes what a simpler rule finds.
 """
 
 from __future__ import annotations

@@ -13,15 +13,15 @@ and three facts about every periodic schedule:
 - over a period, pages x time of what is on chip is at most memory x X, where a tensor lives at least while its writers,
   its readers and the layers between them run.
 
-So X is below no schedule's interval, and the relaxation 0 <= s <= 1 a proven bound of the accelerator. What the schedule
-then makes of the plan is up to nashc.search.plan.
+So X is below no schedule's interval, and the relaxation 0 <= s <= 1 a proven bound of the accelerator. What the
+schedule then makes of the plan is up to nashc.search.plan.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -35,6 +35,8 @@ from nashc.search.tables import Tables
 
 RELATIVE_GAP = 2e-3
 NODE_LIMIT = 200
+LAYER_WEIGHT = 1e-5
+"""What a placement costs beside the interval: of two plans with one interval, layers may wait less in either."""
 OCCUPANCY_ROUNDS = 1
 
 
@@ -46,25 +48,53 @@ class Relaxed:
     on: frozenset[int]
 
 
-def least_interval(
-    tables: Tables, room: float, *, integer: bool, at_least: float = 0, occupancy: float = 1.0
-) -> Relaxed:
-    """The least interval of any plan and schedule within `room` pages, if `integer` is false a bound of it.
+def least_interval(tables: Tables, room: float, *, integer: bool, at_least: float = 0, exact: bool = False) -> Relaxed:
+    """The least interval of any plan and schedule within `room` pages; a bound of it if the switches are not integers
+    or the program is solved to the end (`exact`).
 
-    No bound, but nearer to what schedules reach, with an `occupancy` below 1: the share of the memory that is in use on
-    average. `at_least` is a proven bound to start from. Pinned weights take room for the whole period, a product of two
+    `at_least` is a proven bound to start from. Pinned weights take room for the whole period, a product of two
     variables: the interval in it is replaced by the bound found so far, which is below it.
     """
     floor = max(at_least, _busiest_at_least(tables))
-    program = _Program(tables, room, occupancy)
-    values, found = program.solve(floor, integer=integer)
+    program = _Program(tables, room, 0.0 if exact else LAYER_WEIGHT)
+    values, found = program.solve(floor, integer=integer, exact=exact)
     for _ in range(OCCUPANCY_ROUNDS if program.pins else 0):
         if found <= floor * 1.001:
             break
         floor = found
-        values, found = program.solve(floor, integer=integer)
+        values, found = program.solve(floor, integer=integer, exact=exact)
     on = frozenset(n for n, v in enumerate(program.switches) if values[v] > 0.5)
     return Relaxed(max(found, floor), on)
+
+
+def least_total(tables: Tables, room: float, costs: Sequence[Sequence[float]], *, integer: bool) -> Relaxed:
+    """The least sum of costs[layer][mask] of any plan of which one batch at a time fits the memory, layer after layer.
+
+    `interval` of the answer is that sum.
+    """
+    program = _Program(tables, room, 0.0)
+    scale = sum(max(row) for row in costs)
+    for choices, row in zip(program.choices, costs, strict=True):
+        for z, cost in zip(choices, row, strict=True):
+            program.cost[z] = cost / scale
+    program.cost[program.interval] = 0.0
+    network = tables.network
+    spans = {
+        n: (min(network.producers[s.tensor]), max(network.consumers[s.tensor]))
+        for n, s in enumerate(tables.switches[: tables.tensor_count])
+    }
+    for i in range(len(tables.cycles)):
+        alive = [(program.switches[n], float(tables.switches[n].pages)) for n, (a, b) in spans.items() if a <= i <= b]
+        if sum(pages for _, pages in alive) + sum(pages for _, pages in program.pins) > program.room:
+            program.row([*alive, *program.pins], -np.inf, program.room)
+    values, _ = program.solve(0.0, integer=integer, periodic=False)
+    on = frozenset(n for n, v in enumerate(program.switches) if values[v] > 0.5)
+    total = sum(
+        cost * values[z]
+        for zs, row in zip(program.choices, costs, strict=True)
+        for z, cost in zip(zs, row, strict=True)
+    )
+    return Relaxed(float(total), on)
 
 
 def _busiest_at_least(tables: Tables) -> float:
@@ -86,8 +116,8 @@ class _Choice:
 class _Program:
     """Rows and columns; the occupancy row is filled in for each estimate of the interval."""
 
-    def __init__(self, tables: Tables, room: float, occupancy: float) -> None:
-        self.room, self.occupancy = room, occupancy
+    def __init__(self, tables: Tables, room: float, layer_weight: float) -> None:
+        self.room, self.layer_weight = room, layer_weight
         self.cost: list[float] = []
         self.rows: list[list[tuple[int, float]]] = []
         self.low: list[float] = []
@@ -98,12 +128,13 @@ class _Program:
             (v, s.bits / PAGE_BITS) for v, s in zip(self.switches, tables.switches, strict=True) if not s.tensor
         ]
         self.charges = charges(tables)
+        self.choices: list[list[int]] = []
         self.occupied: list[tuple[int, float]] = []
         chunks: dict[int, list[_Choice]] = {}
         for i, row in enumerate(tables.cycles):
             chunks.setdefault(tables.chunk_of[i], []).extend(self._layer(tables, i, row))
         for choices in chunks.values():
-            self._row([(self.interval, 1.0), *((c.variable, -c.cycles) for c in choices)], 0.0, np.inf)
+            self.row([(self.interval, 1.0), *((c.variable, -c.cycles) for c in choices)], 0.0, np.inf)
         for one, other in combinations(chunks.values(), 2):
             self._turns(one, other)
         for n, charge in self.charges.items():
@@ -116,16 +147,17 @@ class _Program:
             first = [(c.variable, -c.cycles) for c in one if c.pages >= held]
             second = [(c.variable, -c.cycles) for c in other if c.pages > self.room - held]
             if second:
-                self._row([(self.interval, 1.0), *first, *second], 0.0, np.inf)
+                self.row([(self.interval, 1.0), *first, *second], 0.0, np.inf)
 
     def _layer(self, tables: Tables, i: int, row: tuple[int, ...]) -> list[_Choice]:
         """Rows of a layer; its placements."""
         own = tables.of_layer[i]
-        choices = [self._variable(1e-5) for _ in row]
-        self._row([(z, 1.0) for z in choices], 1.0, 1.0)
+        choices = [self._variable(self.layer_weight) for _ in row]
+        self.choices.append(choices)
+        self.row([(z, 1.0) for z in choices], 1.0, 1.0)
         for j, n in enumerate(own):
             tied = [(z, 1.0) for mask, z in enumerate(choices) if mask >> j & 1]
-            self._row([*tied, (self.switches[n], -1.0)], 0.0, 0.0)
+            self.row([*tied, (self.switches[n], -1.0)], 0.0, 0.0)
         tensors = [(j, tables.switches[n].pages) for j, n in enumerate(own) if tables.switches[n].tensor]
         made = []
         for mask, (z, cycles) in enumerate(zip(choices, row, strict=True)):
@@ -136,7 +168,7 @@ class _Program:
         if tensors:
             together = [(self.switches[own[j]], float(pages)) for j, pages in tensors]
             if self.pins or sum(pages for _, pages in tensors) > self.room:
-                self._row([*together, *self.pins], -np.inf, self.room)
+                self.row([*together, *self.pins], -np.inf, self.room)
         return made
 
     def _held(self, tables: Tables, i: int, n: int) -> float:
@@ -147,15 +179,17 @@ class _Program:
         self.cost.append(cost)
         return len(self.cost) - 1
 
-    def _row(self, terms: list[tuple[int, float]], low: float, high: float) -> None:
+    def row(self, terms: list[tuple[int, float]], low: float, high: float) -> None:
         self.rows.append(terms)
         self.low.append(low)
         self.high.append(high)
 
-    def solve(self, floor: float, *, integer: bool) -> tuple[np.ndarray, float]:
+    def solve(
+        self, floor: float, *, integer: bool, periodic: bool = True, exact: bool = False
+    ) -> tuple[np.ndarray, float]:
         """(values, interval): one call of the solver, given that the interval is at least `floor`."""
-        occupancy = [*self.occupied, *((v, p * floor) for v, p in self.pins), (self.interval, -self.room * self.occupancy)]
-        rows = [*self.rows, occupancy]
+        occupancy = [*self.occupied, *((v, p * floor) for v, p in self.pins), (self.interval, -self.room)]
+        rows = [*self.rows, occupancy if periodic else [(self.interval, -1.0)]]
         counts = np.array([len(r) for r in rows])
         column = np.array([c for r in rows for c, _ in r], dtype=np.int64)
         factor = np.array([f for r in rows for _, f in r])
@@ -165,7 +199,7 @@ class _Program:
         low[self.interval], high[self.interval] = floor, np.inf
         if integer:
             kinds[self.switches] = 1
-        scale = 1 / floor  # the objective near 1
+        scale = 1 / floor if floor else 1.0  # the objective near 1
         with _quiet():
             result = milp(
                 np.array(self.cost) * np.where(np.arange(count) == self.interval, scale, 1.0),
@@ -176,11 +210,13 @@ class _Program:
                     np.array([*self.low, -np.inf]),
                     np.array([*self.high, 0.0]),
                 ),
-                options={"mip_rel_gap": RELATIVE_GAP, "node_limit": NODE_LIMIT},
+                options={} if exact else {"mip_rel_gap": RELATIVE_GAP, "node_limit": NODE_LIMIT},
             )
         # Everything in DRAM satisfies every row, so the only other outcome is a node limit without a first answer.
         if result.x is None:
             return np.zeros(count), np.inf
+        if exact and integer:
+            return np.asarray(result.x), float(result.mip_dual_bound) * floor
         return np.asarray(result.x), float(result.x[self.interval])
 
 

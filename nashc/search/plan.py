@@ -1,8 +1,8 @@
 """Fine stage for one accelerator: memory plan and schedule, chosen together on the exact table of every layer.
 
-A small program proposes what stays on chip (nashc.search.memory). Compiled, a local search then changes plan and schedule
-together until they fit the memory at an interval near the program's bound; without it, the program is given less and
-less room until some schedule of its answer fits. Either way what comes out is checked with the definitions.
+A small program proposes what stays on chip (nashc.search.memory). Compiled, a local search then changes plan and
+schedule together until they fit the memory at an interval near the program's bound; without it, the program is given
+less and less room until some schedule of its answer fits. Either way what comes out is priced with the definitions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ctypes import CDLL
 from dataclasses import dataclass
+from itertools import accumulate
 
 from nashc.core.design import Accelerator, Placement, Work
 from nashc.hw.schedule import Lifetime, Schedule, Task, busy, first_fit, latency, occupancy, periodic
@@ -20,8 +21,8 @@ from nashc.search.tables import Tables
 
 FIRST_FIT = 0
 SEGMENTS_PER_CHUNK = (1.0, 1.6, 0.0, 0.7, 2.3)
-"""Ways to schedule a given plan: segments for each chunk (balanced chunks need a batch each to be busy all the time, and
-some more where their layers differ); 0 is first fit."""
+"""Ways to schedule a given plan: segments for each chunk (balanced chunks need a batch each to be busy all the time,
+and some more where their layers differ); 0 is first fit."""
 ROOMS = (1.0, 0.9, 0.75, 0.6, 0.4, 0.0)
 """Shares of the memory that the program is given in turn, where nothing is compiled."""
 STRETCHES = (*(1 + 0.01 * n for n in range(10)), *(1.1 * 1.04**n for n in range(28)))
@@ -78,6 +79,28 @@ def plan(tables: Tables, relaxed: Relaxed, effort: Effort) -> Planned:
     return min([all_away, *found], key=lambda p: p.interval)
 
 
+def plan_in_order(tables: Tables, relax: Callable[[float], Relaxed]) -> Planned:
+    """The plan that a program `relax(pages)` gives for one batch at a time, with the shortest schedule that fits."""
+    room = float(tables.memory_pages)
+    while True:
+        on = relax(room).on if room > 0 else frozenset()
+        tasks = tables.tasks(on)
+        for schedule in [
+            *sorted(schedules(tasks, len(tables.accelerator.chunks)), key=lambda s: s.interval),
+            in_order(tasks),
+        ]:
+            made = finished(tables, on, schedule)
+            if made.peak_pages <= tables.memory_pages:
+                return made
+        room -= max(1, made.peak_pages - tables.memory_pages)  # pinned weights take whole pages of each chunk
+
+
+def in_order(tasks: tuple[Task, ...]) -> Schedule:
+    """One batch at a time, layer after layer."""
+    ends = list(accumulate(t.cycles for t in tasks))
+    return Schedule(ends[-1], (0, *ends[:-1]), 1)
+
+
 def one_by_one(tasks: tuple[Task, ...]) -> Schedule:
     """One layer a segment: the busiest chunk's time, which no schedule gets below, at the price of copies on chip."""
     return periodic(tasks, len(tasks))
@@ -116,8 +139,8 @@ def _by_local_search(native: CDLL, tables: Tables, relaxed: Relaxed, effort: Eff
     made: dict[int, Planned] = {}
 
     def reached(step: int) -> bool:
-        """Whether a plan for this interval is found: from the last one, from the schedules with fewest batches in flight
-        and so the least in memory, or from the one that always exists."""
+        """Whether a plan for this interval is found: from the last one, from the schedules with fewest batches in
+        flight and so the least in memory, or from the one that always exists."""
         interval = -int(-bound * STRETCHES[step] // 1)
         possible = [s for s in first if s.interval <= interval]
         starts = [(made[n].on, made[n].schedule) for n in sorted(made)[:1]]
@@ -168,5 +191,3 @@ def finished(tables: Tables, on: frozenset[int], schedule: Schedule) -> Planned:
         peak_pages=peak + tables.pinned_pages([n for n in on if not tables.switches[n].tensor]),
         on=on,
     )
-
-

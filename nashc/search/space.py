@@ -6,9 +6,10 @@ lane kind and a buffer level; the accelerator adds a memory size, DRAM shares an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import prod
+from math import comb, prod
 
 import numpy as np
 
@@ -26,7 +27,6 @@ from nashc.hw.resources import (
     chunk_buffers,
     chunk_overhead,
     lane_luts,
-    machine_of,
     packable,
     usable,
 )
@@ -43,6 +43,24 @@ BATCHES = (1, 2, 4, 8, 16)
 VECTOR_UNROLLS = tuple(Unroll(g=g, ox=x) for g in (4, 8, 16) for x in (1, 2, 4))
 POST_LANES = (16, 32, 64)
 """Requantising lanes of a chunk; an array with fewer accumulators has one for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The choices beside the unrollings: buffer levels (indices of BUFFER_LEVELS), eighths of the BRAM for on-chip
+    memory (each up to the next), equal DRAM shares, batches, and at most so many unrollings a slot."""
+
+    levels: tuple[int, ...] = tuple(range(len(BUFFER_LEVELS)))
+    memory_eighths: tuple[int, ...] = MEMORY_EIGHTHS
+    shares: int = SHARES
+    batches: tuple[int, ...] = BATCHES
+    unrollings: int | None = None
+
+    def accelerators(self, options: Sequence[int]) -> int:
+        """How many accelerators there are with so many options in each slot, for one batch and memory."""
+        return prod(n * len(self.levels) for n in options) * comb(self.shares - 1, len(options) - 1)
+
+
 LANE_KINDS = {
     Unit.CONV: ("lut8x4", MAC_LANES),
     Unit.SHIFT: ("shift", "shift5"),
@@ -321,19 +339,3 @@ def _buffers(slot: Slot, table: Ints, post: Ints, board: Board) -> Ints:
     return np.stack(
         [sum(port.bram18(kib * 8192) for port, kib in zip(ports, level, strict=True)) for level in BUFFER_LEVELS]
     )
-
-
-def explain(network: Network, board: Board, options: Options) -> str:
-    """The declared space for a network on a board, in words and numbers."""
-    machine = machine_of(board)
-    lines = ["accelerator space"]
-    for partition in partitions(network):
-        sizes = {s.name: len(slot_options(s, network, board, machine, options)) for s in partition}
-        total = prod(sizes.values()) * len(BUFFER_LEVELS) ** len(sizes) * len(MEMORY_EIGHTHS)
-        parts = ", ".join(f"{name}: {count:,} unrollings" for name, count in sizes.items())
-        lines.append(
-            f"  {parts}; x {len(BUFFER_LEVELS)} buffer levels each x {len(MEMORY_EIGHTHS)} memory sizes = {total:.3g}"
-        )
-    lines.append(f"  channel factors {CHANNEL_FACTORS}, pixel factors {PIXEL_FACTORS}, filter factors 1 or all taps")
-    lines.append(f"  DRAM in {SHARES} shares, batch {options.batch or BATCHES}")
-    return "\n".join(lines)

@@ -13,8 +13,13 @@ from functools import cached_property
 from nashc.board import Board
 from nashc.core.design import Accelerator, Placement, Work, accepts
 from nashc.core.network import Network, Unit
+from nashc.hw.dataflows import DATAFLOWS
+from nashc.hw.energy import layer_pj
+from nashc.hw.latency import Site
 from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PAGE_BITS, Machine, pages
 from nashc.hw.schedule import Lifetime, Task
+from nashc.hw.tiles import Extents, Tiles
+from nashc.hw.traffic import issue_total, traffic
 from nashc.search.mapping import Best, best_mapping
 from nashc.search.space import work_of
 
@@ -149,6 +154,28 @@ class Tables:
         bits = sum(self.network.tensor[n].total_bits for n in names) * work.batch
         pinned = any(n in on for n in self.of_layer[i] if self.switches[n].layer == i)
         return bits + (0 if pinned else work.nest.weights * work.weight_bits * work.terms)
+
+    def energy_pj(self, i: int, on: Collection[int]) -> float:
+        """Energy of one run of a layer with its best mapping; nothing is counted for the host."""
+        best, work = self.best(i, on), self.works[i]
+        if best is None or work is None:
+            return 0.0
+        chunk = self.accelerator.chunks[self.chunk_of[i]]
+        site = Site(
+            chunk.unroll, chunk.dram_bits, replace(self.machine, post_lanes=chunk.post_lanes), self.placement(i, on)
+        )
+        tiles = Tiles.of([best.mapping.tile])
+        moved = traffic(work, site, tiles, DATAFLOWS.get(best.mapping.dataflow))
+        issue = int(issue_total(work, site, Extents.of(work, tiles))[0])
+        return layer_pj(self.board.energy, work, chunk, issue, moved)
+
+    @cached_property
+    def energies(self) -> tuple[tuple[float, ...], ...]:
+        """`cycles` in pJ."""
+        return tuple(
+            tuple(self.energy_pj(i, self.on_of(i, mask)) for mask in range(len(row)))
+            for i, row in enumerate(self.cycles)
+        )
 
     def tasks(self, on: Collection[int]) -> tuple[Task, ...]:
         return tuple(

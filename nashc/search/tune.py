@@ -1,8 +1,8 @@
 """From a node of the coarse stage to its best accelerator: unrollings, buffers and DRAM shares for a memory plan.
 
-The coarse stage chooses unrollings as if everything were on chip. Here they alternate with the memory plan: for the plan
-that the relaxed program proposes, every option's busy time is estimated at every DRAM share, and options and shares are
-chosen again; then buffers and shares, from the exact best mapping of every layer; then the program runs again.
+The bounds choose unrollings as if nothing but memory and DRAM stood between them. Here they alternate with the memory
+plan: for the plan that the relaxed program proposes, every option's busy time is estimated at every DRAM share, and
+options and shares are chosen again; then buffers and shares, from exact best mappings; then the program runs again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from nashc.core.network import Network
 from nashc.hw.machine import Machine
 from nashc.hw.resources import chunk_resources, memory_resources, read_ports
 from nashc.search.coarse import BoundedSlot, choose, slot_costs
+from nashc.search.coarse import least_interval as least_busy
 from nashc.search.mapping import best_mapping
-from nashc.search.memory import Relaxed, least_interval
-from nashc.search.space import BUFFER_LEVELS, DUAL_PRICES, SHARES
+from nashc.search.memory import Relaxed
+from nashc.search.objectives import relaxed
+from nashc.search.space import DUAL_PRICES, Space
 from nashc.search.tables import NoMapping, Tables
 
 BURSTS = 1.06
@@ -64,11 +66,12 @@ class Tuner:
 
     def __init__(
         self, network: Network, board: Board, machine: Machine, limit: Resources, slots: list[BoundedSlot], batch: int,
-        pages: tuple[int, int],
+        pages: tuple[int, int], objective: str, space: Space,
     ) -> None:  # fmt: skip
         self.network, self.board, self.machine, self.limit = network, board, machine, limit
         self.slots, self.batch = slots, batch
         self.least_pages, self.most_pages = pages
+        self.objective, self.space = objective, space
         self.dram_bits = int(board.dram_bytes_per_cycle * 8)
         self.seen: dict[Candidate, Tuned | None] = {}
 
@@ -76,7 +79,7 @@ class Tuner:
 
     def chunks(self, candidate: Candidate) -> tuple[Chunk, ...]:
         return tuple(
-            slot.options.chunk(i, level, max(1, self.dram_bits * share // SHARES))
+            slot.options.chunk(i, level, max(1, self.dram_bits * share // self.space.shares))
             for slot, i, level, share in zip(
                 self.slots, candidate.choice, candidate.levels, candidate.shares, strict=True
             )
@@ -98,8 +101,8 @@ class Tuner:
             except NoMapping:
                 self.seen[candidate] = None
             else:
-                relaxed = least_interval(tables, candidate.memory_pages, integer=False)
-                self.seen[candidate] = Tuned(candidate, tables, relaxed)
+                least = relaxed(self.objective, tables, candidate.memory_pages, integer=False)
+                self.seen[candidate] = Tuned(candidate, tables, least)
         return self.seen[candidate]
 
     def filled(self, candidate: Candidate) -> Candidate:
@@ -119,12 +122,14 @@ class Tuner:
     def best(self, choice: list[int], parts: list[float], out_of_time: Callable[[], bool]) -> Tuned | None:
         """The best candidate found from a first choice of options and of parts of the DRAM."""
         slots = len(self.slots)
-        shares = shared_out(parts)
-        first = self.fitting(choice, (0,) * slots, shares)
+        shares = shared_out(parts, self.space.shares)
+        first = self.fitting(choice, (min(self.space.levels),) * slots, shares)
         found = self.tuned(first) if first else None
         if first and found is None:  # the smallest buffers hold some layer in no way
             largest = self.fitting(choice, self.levels_that_fit(first), shares)
             found = self.tuned(largest) if largest else None
+        if found and self.objective != "fps":
+            return self.polished(self.widest(found), out_of_time)
         for _ in range(ROUNDS):
             if found is None or out_of_time():
                 break
@@ -157,27 +162,35 @@ class Tuner:
         work = [sum(s.works[row].nest.macs * s.works[row].terms for row in s.row_of_layer) for s in self.slots]
         return int(np.argmax(work))
 
+    def widest(self, found: Tuned) -> Tuned:
+        """The better of the least buffers, which leave most memory, and the largest."""
+        larger = self.tuned(replace(found.candidate, levels=self.levels_that_fit(found.candidate)))
+        return larger if larger and larger.interval < found.interval else found
+
     def polished(self, found: Tuned, out_of_time: Callable[[], bool]) -> Tuned:
-        """Single moves of a share from one chunk to another, as long as one lowers the bound."""
-        while not out_of_time():
+        """Moves of shares from one chunk to another, many at first, as long as one lowers the relaxed value."""
+        step = self.space.shares // 4
+        while step and not out_of_time():
             now = found.candidate
             moves = [
-                replace(now, shares=_moved(now.shares, giver, taker))
+                replace(now, shares=_moved(now.shares, giver, taker, step))
                 for giver in range(len(now.shares))
                 for taker in range(len(now.shares))
-                if giver != taker and now.shares[giver] > 1
+                if giver != taker and now.shares[giver] > step
             ]
             made = [m for m in map(self.tuned, moves) if m and m.interval < found.interval * 0.9995]
-            if not made:
-                return found
-            found = min(made, key=lambda m: m.interval)
+            if made:
+                found = min(made, key=lambda m: m.interval)
+            else:
+                step //= 2
         return found
 
-    def whole(self, found: Tuned) -> Tuned:
-        """The same candidate with the program solved in integers: nearer to what a plan reaches, no longer a bound."""
+    def whole(self, found: Tuned, *, exact: bool = False) -> Tuned:
+        """The same candidate with the program solved in integers: nearer to what a plan reaches, and a bound only if
+        solved to the end (`exact`)."""
         pages = found.candidate.memory_pages
-        relaxed = least_interval(found.tables, pages, integer=True, at_least=found.interval)
-        return replace(found, relaxed=relaxed)
+        least = relaxed(self.objective, found.tables, pages, integer=True, at_least=found.interval, exact=exact)
+        return replace(found, relaxed=least)
 
     # options
 
@@ -188,7 +201,7 @@ class Tuner:
         for slot in self.slots:
             compute = slot.bounds[list(slot.row_of_layer)]
             away = np.array([tables.away_bits(i, on) for i in slot.options.slot.layers], dtype=np.float64)
-            rates = self.dram_bits * np.arange(1, SHARES + 1) / SHARES
+            rates = self.dram_bits * np.arange(1, self.space.shares + 1) / self.space.shares
             made.append(
                 np.stack([np.maximum(compute, (away * BURSTS / rate)[:, None]).sum(axis=0) for rate in rates], axis=1)
             )
@@ -208,7 +221,7 @@ class Tuner:
                 share = enough[allowed].argmax(axis=1) + 1
                 columns.append(allowed)
                 rows.append(np.vstack([cost[:, allowed], share[None, :]]))
-            picks = choose(rows, np.append(limits, SHARES)).picks
+            picks = choose(rows, np.append(limits, self.space.shares)).picks
             if picks is None:
                 return None
             shares = [int(r[-1, p]) for r, p in zip(rows, picks, strict=True)]
@@ -225,7 +238,7 @@ class Tuner:
                 other = choice(middle, limits)
                 low, high, best = (middle, high, best) if other is None else (low, middle, other)
             options, shares = best
-            shares[int(np.argmax([b[:, -1].min() for b in busy]))] += SHARES - sum(shares)
+            shares[int(np.argmax([b[:, -1].min() for b in busy]))] += self.space.shares - sum(shares)
             made = Candidate(tuple(options), levels, tuple(shares), self.least_pages)
             used = self.used(self.chunks(made), self.least_pages)
             if used.fits(self.limit):
@@ -249,7 +262,7 @@ class Tuner:
             np.array([cycles * (1.0 if c == self.main else relief) for *_, cycles in column])
             for c, column in enumerate(columns)
         ]
-        limits = np.array([free, SHARES], dtype=np.float64)
+        limits = np.array([free, self.space.shares], dtype=np.float64)
         levels = np.unique(np.concatenate(times))
         low, high, best = 0, len(levels), None
         while low < high:
@@ -263,19 +276,19 @@ class Tuner:
         if best is None:
             return now
         shares = [share for _, share, _ in best]
-        shares[int(np.argmax([cycles for *_, cycles in best]))] += SHARES - sum(shares)
+        shares[int(np.argmax([cycles for *_, cycles in best]))] += self.space.shares - sum(shares)
         made = replace(
             now, levels=tuple(level for level, *_ in best), shares=tuple(shares), memory_pages=self.least_pages
         )
         return made if self.used(self.chunks(made), self.least_pages).fits(self.limit) else now
 
     def priced(self, found: Tuned, c: int, on: Collection[int]) -> list[tuple[int, int, int]]:
-        """(buffer level, share, busy cycles) of a chunk under a plan. Exact along both axes through the present level and
-        share; elsewhere the two changes add up."""
+        """(buffer level, share, busy cycles) of a chunk under a plan. Exact along both axes through the present level
+        and share; elsewhere the two changes add up."""
         now = found.candidate
         here = self.busy(found, c, on, now.levels[c], now.shares[c])
-        by_level = {level: self.busy(found, c, on, level, now.shares[c]) for level in range(len(BUFFER_LEVELS))}
-        near = {max(1, min(SHARES, now.shares[c] + step)) for step in NEAR_SHARES}
+        by_level = {level: self.busy(found, c, on, level, now.shares[c]) for level in self.space.levels}
+        near = {max(1, min(self.space.shares, now.shares[c] + step)) for step in NEAR_SHARES}
         by_share = {share: self.busy(found, c, on, now.levels[c], share) for share in sorted(near)}
         return [
             (level, share, at_level + at_share - here)
@@ -287,7 +300,7 @@ class Tuner:
     def busy(self, found: Tuned, c: int, on: Collection[int], level: int, share: int) -> int:
         """Exact busy cycles of a chunk with other buffers and another share, NEVER if a layer has no mapping there."""
         tables = found.tables
-        dram_bits = max(1, self.dram_bits * share // SHARES)
+        dram_bits = max(1, self.dram_bits * share // self.space.shares)
         chunk = self.slots[c].options.chunk(found.candidate.choice[c], level, dram_bits)
         machine = replace(self.machine, post_lanes=chunk.post_lanes)
         total = 0
@@ -319,7 +332,7 @@ class Tuner:
 
     def levels_that_fit(self, candidate: Candidate) -> tuple[int, ...]:
         """The largest buffers of one level for all chunks that fit."""
-        for level in reversed(range(len(BUFFER_LEVELS))):
+        for level in sorted(self.space.levels, reverse=True):
             made = replace(candidate, levels=(level,) * len(self.slots))
             if self.used(self.chunks(made), self.least_pages).fits(self.limit):
                 return made.levels
@@ -327,8 +340,6 @@ class Tuner:
 
     def fitting(self, choice: list[int], levels: tuple[int, ...], shares: tuple[int, ...]) -> Candidate | None:
         """The fastest options whose exact resources fit, near a first choice that the coarse limits allow."""
-        from nashc.search.coarse import least_interval as least_busy
-
         limits = self.limits(self.least_pages)
         costs = [slot_costs(s.options, level) for s, level in zip(self.slots, levels, strict=True)]
         for _ in range(FITTING_ROUNDS):
@@ -344,15 +355,15 @@ class Tuner:
         return None
 
 
-def shared_out(parts: list[float]) -> tuple[int, ...]:
+def shared_out(parts: list[float], total: int) -> tuple[int, ...]:
     """Whole shares, at least one a chunk, near given parts of the DRAM."""
-    shares = [max(1, round(part * SHARES / max(1.0, sum(parts)))) for part in parts]
-    while sum(shares) != SHARES:
-        step = 1 if sum(shares) < SHARES else -1
+    shares = [max(1, round(part * total / max(1.0, sum(parts)))) for part in parts]
+    while sum(shares) != total:
+        step = 1 if sum(shares) < total else -1
         order = sorted(range(len(parts)), key=lambda i: (shares[i] / max(parts[i], 1e-9), i), reverse=step < 0)
         shares[next(i for i in order if shares[i] + step >= 1)] += step
     return tuple(shares)
 
 
-def _moved(shares: tuple[int, ...], giver: int, taker: int) -> tuple[int, ...]:
-    return tuple(s - (i == giver) + (i == taker) for i, s in enumerate(shares))
+def _moved(shares: tuple[int, ...], giver: int, taker: int, count: int) -> tuple[int, ...]:
+    return tuple(s + count * ((i == taker) - (i == giver)) for i, s in enumerate(shares))

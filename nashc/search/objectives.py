@@ -1,0 +1,56 @@
+"""The objectives of a search: what a plan on an accelerator is worth, at the least and in the end.
+
+fps minimises the interval of the periodic schedule. latency, energy and edp do not care for it: their value is a sum
+over the layers, and one batch at a time, which needs least memory, reaches the least of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nashc.search.memory import Relaxed, least_interval, least_total
+from nashc.search.plan import Effort, Planned, plan, plan_in_order
+from nashc.search.tables import Tables
+
+
+def relaxed(
+    objective: str, tables: Tables, room: float, *, integer: bool, at_least: float = 0.0, exact: bool = False
+) -> Relaxed:
+    """The relaxed program of an accelerator, `interval` in cycles a period, cycles, pJ, or for edp without a unit."""
+    if objective == "fps":
+        return least_interval(tables, room, integer=integer, at_least=at_least, exact=exact)
+    return least_total(tables, room, _costs(objective, tables), integer=integer)
+
+
+def planned(objective: str, tables: Tables, start: Relaxed, effort: Effort) -> Planned:
+    """The best plan found on an accelerator."""
+    if objective == "fps":
+        return plan(tables, start, effort)
+    relax: Callable[[float], Relaxed] = lambda room: relaxed(objective, tables, room, integer=True)  # noqa: E731
+    return plan_in_order(tables, relax)
+
+
+def relaxed_value(objective: str, tables: Tables, start: Relaxed) -> float:
+    """About what a plan on the accelerator is worth, in units of the objective."""
+    if objective == "latency":
+        return start.interval
+    if objective != "edp":
+        return start.interval / tables.accelerator.batch
+    masks = [tables.mask(i, start.on) for i in range(len(tables.cycles))]
+    cycles = sum(row[m] for row, m in zip(tables.cycles, masks, strict=True))
+    energy = sum(row[m] for row, m in zip(tables.energies, masks, strict=True))
+    return cycles * energy / tables.accelerator.batch / tables.board.clock_mhz / 1e3
+
+
+def _costs(objective: str, tables: Tables) -> tuple[tuple[float, ...], ...]:
+    """What each layer adds under each placement. Energy x latency is a product of two sums: near the plan with the
+    least of both, it changes as the sum of their relative changes."""
+    if objective == "latency":
+        return tuple(tuple(float(c) for c in row) for row in tables.cycles)
+    if objective == "energy":
+        return tables.energies
+    cycles, energy = (sum(min(row) for row in rows) for rows in (tables.cycles, tables.energies))
+    return tuple(
+        tuple(c / cycles + e / energy for c, e in zip(row, pj, strict=True))
+        for row, pj in zip(tables.cycles, tables.energies, strict=True)
+    )
