@@ -215,7 +215,7 @@ class _Program:
         # Everything in DRAM satisfies every row, so the only other outcome is a node limit without a first answer.
         if result.x is None:
             return np.zeros(count), np.inf
-        if exact and integer:
+        if exact and integer and result.mip_dual_bound is not None:  # None: no switches, so no integers
             return np.asarray(result.x), float(result.mip_dual_bound) * floor
         return np.asarray(result.x), float(result.x[self.interval])
 
