@@ -92,10 +92,15 @@ class Tuner:
         return total
 
     def tuned(self, candidate: Candidate) -> Tuned | None:
-        """A candidate priced, with the memory that its buffers leave; None if some layer has no mapping on it."""
+        """A candidate priced, with the memory that its buffers leave; None if it does not fit the board or some layer
+        has no mapping on it."""
         candidate = self.filled(candidate)
         if candidate not in self.seen:
-            accelerator = Accelerator(self.chunks(candidate), self.batch)
+            chunks = self.chunks(candidate)
+            if not self.used(chunks, candidate.memory_pages).fits(self.limit):
+                self.seen[candidate] = None
+                return None
+            accelerator = Accelerator(chunks, self.batch)
             try:
                 tables = Tables(self.network, self.board, self.machine, accelerator, candidate.memory_pages)
             except NoMapping:
