@@ -38,6 +38,8 @@ NODE_LIMIT = 200
 LAYER_WEIGHT = 1e-5
 """What a placement costs beside the interval: of two plans with one interval, layers may wait less in either."""
 OCCUPANCY_ROUNDS = 1
+TOLERANCE = 1e-6
+"""How far the solver may be off, in parts of an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,25 @@ def least_interval(tables: Tables, room: float, *, integer: bool, at_least: floa
     """
     floor = max(at_least, _busiest_at_least(tables))
     program = _Program(tables, room, 0.0 if exact else LAYER_WEIGHT)
-    values, found = program.solve(floor, integer=integer, exact=exact)
+    proves = exact or not integer
+
+    def solved(floor: float) -> tuple[np.ndarray, float]:
+        values, found = program.solve(floor, integer=integer, exact=exact)
+        return values, max(floor, _whole(found) if proves else found)
+
+    values, found = solved(floor)
     for _ in range(OCCUPANCY_ROUNDS if program.pins else 0):
         if found <= floor * 1.001:
             break
         floor = found
-        values, found = program.solve(floor, integer=integer, exact=exact)
+        values, found = solved(floor)
     on = frozenset(n for n, v in enumerate(program.switches) if values[v] > 0.5)
-    return Relaxed(max(found, floor), on)
+    return Relaxed(found, on)
+
+
+def _whole(interval: float) -> float:
+    """The least whole number of cycles that the solver's answer, right but for TOLERANCE, is a bound of."""
+    return float(np.ceil(interval * (1 - TOLERANCE)))
 
 
 def least_total(tables: Tables, room: float, costs: Sequence[Sequence[float]], *, integer: bool) -> Relaxed:
@@ -106,11 +119,11 @@ def _busiest_at_least(tables: Tables) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A layer under a placement: its variable, its cycles, and the pages of its operands on chip."""
+    """A layer under a placement: its variable, its cycles, and the pages on chip that its running alone accounts for."""
 
     variable: int
     cycles: float
-    pages: int
+    pages: float
 
 
 class _Program:
@@ -161,8 +174,8 @@ class _Program:
         tensors = [(j, tables.switches[n].pages) for j, n in enumerate(own) if tables.switches[n].tensor]
         made = []
         for mask, (z, cycles) in enumerate(zip(choices, row, strict=True)):
-            made.append(_Choice(z, float(cycles), sum(pages for j, pages in tensors if mask >> j & 1)))
             held = sum(self._held(tables, i, own[j]) for j, _ in tensors if mask >> j & 1)
+            made.append(_Choice(z, float(cycles), held))
             if held:
                 self.occupied.append((z, held * cycles))
         if tensors:
@@ -210,11 +223,12 @@ class _Program:
                     np.array([*self.low, -np.inf]),
                     np.array([*self.high, 0.0]),
                 ),
-                options={} if exact else {"mip_rel_gap": RELATIVE_GAP, "node_limit": NODE_LIMIT},
+                options={"mip_rel_gap": 0.0} if exact else {"mip_rel_gap": RELATIVE_GAP, "node_limit": NODE_LIMIT},
             )
-        # Everything in DRAM satisfies every row, so the only other outcome is a node limit without a first answer.
+        # Everything in DRAM satisfies every row, so the only other outcome is a node limit without a first answer; or
+        # the solver fails, and proves nothing.
         if result.x is None:
-            return np.zeros(count), np.inf
+            return np.zeros(count), floor if exact or not integer else np.inf
         if exact and integer and result.mip_dual_bound is not None:  # None: no switches, so no integers
             return np.asarray(result.x), float(result.mip_dual_bound) * floor
         return np.asarray(result.x), float(result.x[self.interval])

@@ -1,0 +1,121 @@
+"""Random small networks, and accelerators that are nothing but random tables."""
+
+import random
+
+from hypothesis import strategies as st
+
+from nashc.core.design import Accelerator, Buffers, Chunk
+from nashc.core.loops import LoopNest, Unroll
+from nashc.core.network import Layer, Network, Tensor, Unit, Weights
+from nashc.hw.machine import PAGE_BITS
+from nashc.search.tables import Switch, Tables
+
+COMPUTE = (Unit.CONV, Unit.SHIFT, Unit.ADDER)
+
+
+class _Chain:
+    """A network that grows at its end; `at` is the last tensor."""
+
+    def __init__(self, channels, rows):
+        self.rows, self.layers, self.tensors = rows, [], [Tensor("t0", channels, rows, rows)]
+
+    @property
+    def at(self):
+        return self.tensors[-1]
+
+    def tensor(self, channels):
+        self.tensors.append(Tensor(f"t{len(self.tensors)}", channels, self.rows, self.rows))
+        return self.at
+
+    def layer(self, draw, kind, unit, source, target, out, extra=()):
+        rows, i, channels = self.rows, len(self.layers), source.channels
+        taps = 3 if kind == "depthwise" else draw(st.sampled_from([1, 3]))
+        pad = (taps // 2,) * 4
+        g, k, c = (1, out, channels) if kind == "dense" else (channels, 1, 1)
+        nest = LoopNest(g, k, c, rows, rows, taps, taps, rows, rows, pad=pad)
+        bits = {Unit.CONV: draw(st.sampled_from([4, 8])), Unit.SHIFT: 4, Unit.ADDER: 8}.get(unit, 0)
+        weights = Weights(f"w{i}", bits, 2 if unit is Unit.SHIFT else 1) if bits else None
+        self.layers.append(Layer(f"l{i}", "Conv", unit, nest, (source.name, *extra), target.name, weights))
+
+    def network(self):
+        return Network("random", tuple(self.layers), tuple(self.tensors), ("t0",), (self.at.name,))
+
+
+@st.composite
+def networks(draw, most_layers=4, rows=(8, 14, 16), channels=(3, 16, 24), units=COMPUTE, kinds=None):
+    """Chains of dense and depthwise layers of all units, with residuals and vector layers between them. `kinds` may
+    name more: "fork" is a tensor that two layers read, which write the two parts of another one; "host"."""
+    chain = _Chain(draw(st.sampled_from(channels)), draw(st.sampled_from(rows)))
+    wide = sorted({c for c in (16, 32, 40) if c <= 2 * max(channels)})
+    for _ in range(draw(st.integers(1, most_layers))):
+        kind = draw(st.sampled_from(kinds or ["dense", "dense", "depthwise", "vector"]))
+        source = chain.at
+        if kind == "fork":
+            parts = [draw(st.sampled_from(wide)) for _ in range(2)]
+            target = chain.tensor(sum(parts))
+            for part in parts:
+                chain.layer(draw, "dense", draw(st.sampled_from(units)), source, target, part)
+            continue
+        out = draw(st.sampled_from(wide)) if kind == "dense" else source.channels
+        same = [t.name for t in chain.tensors if t.channels == out and t is not source]
+        extra = (draw(st.sampled_from(same)),) if same and kind != "host" and draw(st.booleans()) else ()
+        unit = {"vector": Unit.VECTOR, "host": Unit.HOST}.get(kind) or draw(st.sampled_from(units))
+        chain.layer(draw, kind, unit, source, chain.tensor(out), out, extra)
+    return chain.network()
+
+
+class RandomTables(Tables):
+    """Tables without mappings behind them: layers, chunks, pages and cycles are given."""
+
+    def __init__(self, network, chunk_of, memory_pages, switches, cycles):
+        chunk = Chunk(Unit.CONV, "all", "mac", Unroll(), 8, 1, Buffers(1, 1, 1), 1)
+        self.network, self.accelerator = network, Accelerator((chunk,) * (max(chunk_of) + 1), 1)
+        self.works = (None,) * len(chunk_of)
+        self.chunk_of, self.memory_pages = chunk_of, memory_pages
+        self.switches = switches
+        self.tensor_count = sum(1 for s in switches if s.tensor)
+        self.of_layer = own_switches(network, switches)
+        self.cycles = cycles
+
+
+def own_switches(network, switches):
+    return tuple(
+        tuple(n for n, s in enumerate(switches) if s.layer == i or s.tensor in (*layer.inputs, layer.output))
+        for i, layer in enumerate(network.layers)
+    )
+
+
+@st.composite
+def random_tables(draw, most_layers=6):
+    """Layers in random order on up to three chunks; tensors that several layers write or read; any cycles, so that a
+    placement on chip may even be slower."""
+    nest = LoopNest(1, 1, 1, 1, 1, 1, 1, 1, 1)
+    layers, written = [], ["in"]
+    for i in range(draw(st.integers(1, most_layers))):
+        inputs = tuple(draw(st.lists(st.sampled_from(written), min_size=1, max_size=2, unique=True)))
+        # a part of the last tensor, unless this layer reads it
+        joins = bool(layers) and layers[-1].output not in inputs and draw(st.integers(0, 2)) == 0
+        output = layers[-1].output if joins else f"t{i}"
+        layers.append(Layer(f"l{i}", "Conv", Unit.CONV, nest, inputs, output))
+        if not joins:
+            written.append(output)
+    tensors = tuple(Tensor(name, 1, 1, 1) for name in written)
+    network = Network("tables", tuple(layers), tensors, ("in",), ())
+    chunk_of = tuple(draw(st.integers(0, 2)) for _ in layers)
+    switches = []
+    for name in written[1:]:
+        readers = network.consumers.get(name, ())
+        if readers and draw(st.integers(0, 4)):
+            replicas = len({chunk_of[i] for i in readers})
+            switches.append(Switch(name, -1, -1, draw(st.integers(1, 3)) * replicas, 0))
+    for i in range(len(layers)):
+        if draw(st.integers(0, 3)) == 0:
+            bits = draw(st.integers(1, 2 * PAGE_BITS))
+            switches.append(Switch("", i, chunk_of[i], -(-bits // PAGE_BITS), bits))
+    switches = tuple(switches)
+    chance = random.Random(draw(st.integers(0, 10**6)))
+    longest = draw(st.sampled_from([3, 9, 40]))
+    cycles = tuple(
+        tuple(chance.randint(1, longest) for _ in range(1 << len(own))) for own in own_switches(network, switches)
+    )
+    return RandomTables(network, chunk_of, draw(st.integers(0, 8)), switches, cycles)
