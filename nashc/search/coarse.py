@@ -24,9 +24,9 @@ from nashc.search import compiled
 from nashc.search.mapping import Best, best_mapping, candidate_tiles
 from nashc.search.space import BUFFER_LEVELS, SlotOptions, Space, work_of
 
-MOST_SUMS = 40_000
+MOST_SUMS = 20_000
 """Sums of costs that `choose` writes out at once; beyond, it keeps the leanest and proves by prices instead."""
-MOST_LEAN = 400
+MOST_LEAN = 250
 PRICE_ROUNDS = 60
 
 

@@ -88,7 +88,8 @@ def candidate_tiles(work: Work, unroll: Unroll, buffers: Buffers) -> tuple[Tiles
     images, blocks, rows, columns = (np.array(sizes, dtype=np.int64) for sizes in tile_lists(work, unroll))
     gkc = blocks.reshape(-1, 3)
     grid = np.indices((len(images), len(gkc), len(rows), len(columns))).reshape(4, -1)
-    tiles = Tiles(images[grid[0]], *(gkc[grid[1], i] for i in range(3)), rows[grid[2]], columns[grid[3]])
+    g, k, c = gkc[grid[1]].T
+    tiles = Tiles(images[grid[0]], g, k, c, rows[grid[2]], columns[grid[3]])
     chosen = tiles[np.flatnonzero(fits(work, buffers, tiles, Extents.of(work, tiles)))]
     return chosen, Extents.of(work, chosen)
 

@@ -7,6 +7,7 @@ over the layers, and one batch at a time, which needs least memory, reaches the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from nashc.search.memory import Relaxed, least_interval, least_total
 from nashc.search.plan import Effort, Planned, plan, plan_in_order
@@ -22,10 +23,10 @@ def relaxed(
     return least_total(tables, room, _costs(objective, tables), integer=integer)
 
 
-def planned(objective: str, tables: Tables, start: Relaxed, effort: Effort) -> Planned:
-    """The best plan found on an accelerator."""
+def planned(objective: str, tables: Tables, start: Relaxed, effort: Effort, below: float = inf) -> Planned:
+    """The best plan found on an accelerator; for fps, one of `below` cycles an image or more is of no use."""
     if objective == "fps":
-        return plan(tables, start, effort)
+        return plan(tables, start, effort, below * tables.accelerator.batch)
     relax: Callable[[float], Relaxed] = lambda room: relaxed(objective, tables, room, integer=True)  # noqa: E731
     return plan_in_order(tables, relax)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ctypes import CDLL
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
 
 from nashc.core.design import Accelerator, Placement, Work
 from nashc.hw.schedule import Lifetime, Schedule, Task, busy, first_fit, latency, occupancy, periodic
@@ -69,13 +70,14 @@ class Planned:
         return latency(self.tasks)
 
 
-def plan(tables: Tables, relaxed: Relaxed, effort: Effort) -> Planned:
-    """The plan of least interval that the effort finds; everything in DRAM always works."""
+def plan(tables: Tables, relaxed: Relaxed, effort: Effort, below: float = inf) -> Planned:
+    """The plan of least interval that the effort finds, only one below `below` being of use; everything in DRAM always
+    works."""
     all_away = finished(tables, frozenset(), one_by_one(tables.tasks(frozenset())))
     if not tables.switches:
         return all_away
     native = compiled.library()
-    found = _by_rooms(tables) if native is None else _by_local_search(native, tables, relaxed, effort)
+    found = _by_rooms(tables) if native is None else _by_local_search(native, tables, relaxed, effort, below)
     return min([all_away, *found], key=lambda p: p.interval)
 
 
@@ -130,7 +132,7 @@ def _by_rooms(tables: Tables) -> list[Planned]:
     return best
 
 
-def _by_local_search(native: CDLL, tables: Tables, relaxed: Relaxed, effort: Effort) -> list[Planned]:
+def _by_local_search(native: CDLL, tables: Tables, relaxed: Relaxed, effort: Effort, below: float) -> list[Planned]:
     """The plan at the least of the STRETCHES for which the local search fits one into the memory."""
     tasks = tables.tasks(relaxed.on)
     bound = max(relaxed.interval, *busy(tasks).values())
@@ -153,7 +155,7 @@ def _by_local_search(native: CDLL, tables: Tables, relaxed: Relaxed, effort: Eff
                 return True
         return False
 
-    least_true(len(STRETCHES), reached)
+    least_true(sum(bound * stretch < below for stretch in STRETCHES), reached)
     return list(made.values())
 
 

@@ -47,12 +47,15 @@ from nashc.search.tune import Candidate, Tuned, Tuner
 Progress = Callable[[str, float], None]
 GALLOP = 1.3
 """How far above a node's bound the better bound is looked for at first."""
-RELIEFS = (1.0, 1.12, 1.3)
+RELIEFS = (1.0, 1.25)
+"""How much longer than their bounds the chunks beside the main one are taken to need, in accelerators to be planned."""
 WRITTEN_OUT = 2_000
 """A node of at most so many accelerators is written out where that may close its gap."""
-SURVEYED, PLANNED, REBALANCED = 5, 2, 3
-"""Accelerators that get a quick plan; those of them that get a thorough one; and how often their buffers and shares are
-chosen again for the plan that came out."""
+TUNED, SURVEYED, PLANNED, REBALANCED = 10, 4, 2, 3
+"""Nodes that are tuned; accelerators that get a quick plan; those of them that get a thorough one; and how often their
+buffers and shares are chosen again for the plan that came out."""
+NEAR = 1.05
+"""Quick plans this near to the best one are worth finding too, as a thorough one may make up for it."""
 MOST_COUNTED = 2**63 - 1
 """A larger space is reported as this many: design.json keeps to 64-bit integers."""
 
@@ -137,7 +140,7 @@ class Search:
         tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
         least = float("inf")
         while open_nodes := [n for n in nodes if not n.tuned and n.bound < least]:
-            if tuned and self.out_of_time():
+            if tuned and (self.out_of_time(0.5) or len(tuned) == TUNED):
                 break
             node = min(open_nodes, key=lambda n: (n.bound, n.key))
             self.report("accelerators", min(1.0, node.bound / least))
@@ -173,7 +176,10 @@ class Search:
                 if made is None:
                     continue
                 whole = tuner.whole(made)
-                planned = planned_for(self.options.objective, whole.tables, whole.relaxed, QUICK)
+                below = min((value for value, *_ in quick), default=float("inf"))
+                if relaxed_value(self.options.objective, whole.tables, whole.relaxed) >= below:
+                    continue
+                planned = planned_for(self.options.objective, whole.tables, whole.relaxed, QUICK, below * NEAR)
                 quick.append((self.value(planned), len(quick), tuner, whole, planned))
         best: Planned | None = None
         least = float("inf")
@@ -194,13 +200,13 @@ class Search:
             if other is None or other.candidate == made.candidate:
                 break
             whole = tuner.whole(other)
-            again = planned_for(objective, whole.tables, whole.relaxed, QUICK)
+            again = planned_for(objective, whole.tables, whole.relaxed, QUICK, self.value(planned))
             if self.value(again) >= self.value(planned):
                 break
             made, planned = whole, again
         yield planned
         if not self.out_of_time():
-            yield planned_for(objective, made.tables, made.relaxed, THOROUGH)
+            yield planned_for(objective, made.tables, made.relaxed, THOROUGH, self.value(planned))
 
     def prove(self, nodes: list[Node], best: Planned, value: float) -> tuple[Planned, float, float, str]:
         """(best plan, its value, a bound over the whole space, why it is no better): the loosest nodes are bounded
@@ -259,7 +265,7 @@ class Search:
                     whole = tuner.whole(made, exact=True)
                     bound = whole.interval / node.batch
                     if bound < value:
-                        found = planned_for(self.options.objective, whole.tables, whole.relaxed, QUICK)
+                        found = planned_for(self.options.objective, whole.tables, whole.relaxed, QUICK, value)
                         if self.value(found) < value:
                             best, value = found, self.value(found)
                     least = min(least, bound)
@@ -350,9 +356,10 @@ class Search:
         if self.progress is not None:
             self.progress(stage, share)
 
-    def out_of_time(self) -> bool:
+    def out_of_time(self, share: float = 1.0) -> bool:
+        """Whether that share of the budget is spent."""
         budget = self.options.budget_seconds
-        return budget is not None and time.monotonic() - self.started > budget
+        return budget is not None and time.monotonic() - self.started > budget * share
 
     def nodes(self) -> list[Node]:
         """All nodes with their coarse bounds."""
