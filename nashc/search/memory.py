@@ -119,7 +119,7 @@ def _busiest_at_least(tables: Tables) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A layer under a placement: its variable, its cycles, and the pages on chip that its running alone accounts for."""
+    """A layer under a placement: its variable, its cycles, and the pages on chip that it alone accounts for."""
 
     variable: int
     cycles: float

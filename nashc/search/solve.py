@@ -24,6 +24,7 @@ from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, Machine, pages
 from nashc.hw.resources import chunk_resources, machine_of, memory_resources, read_ports, usable
+from nashc.hw.schedule import latency
 from nashc.search.bound import Operand, energies, least_possible, least_sum, operands, path_cycles, priced
 from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs
 from nashc.search.finish import design_of, objective_of
@@ -136,11 +137,13 @@ class Search:
 
     def descend(self, nodes: list[Node]) -> tuple[Planned | None, float]:
         """The best plan. Nodes are bounded and tuned in the order of their bounds until those are no better than the
-        best tuned accelerator; then the best accelerators get plans."""
+        best tuned accelerator; then the best accelerators get plans. Accelerators on which no plan keeps the latency
+        limit get some only if there are no others."""
         tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
+        late: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
         least = float("inf")
         while open_nodes := [n for n in nodes if not n.tuned and n.bound < least]:
-            if tuned and (self.out_of_time(0.5) or len(tuned) == TUNED):
+            if (tuned or late) and (self.out_of_time(0.5) or len(tuned) == TUNED):
                 break
             node = min(open_nodes, key=lambda n: (n.bound, n.key))
             self.report("accelerators", min(1.0, node.bound / least))
@@ -152,11 +155,16 @@ class Search:
                 continue
             tuner = self.tuner(node)
             made = tuner.best([i for i, _ in node.picks], [part for _, part in node.picks], self.out_of_time)
-            if made is not None:
-                score = relaxed_value(self.options.objective, made.tables, made.relaxed)
-                tuned.append((score, node.key, tuner, made))
-                least = min(least, score)
-        return self.plans(tuned)
+            if made is None:
+                continue
+            soonest = latency(made.tables.fastest) / self.board.clock_mhz / 1e3
+            if self.options.max_latency_ms is not None and soonest > self.options.max_latency_ms:
+                late.append((soonest, node.key, tuner, made))
+                continue
+            score = relaxed_value(self.options.objective, made.tables, made.relaxed)
+            tuned.append((score, node.key, tuner, made))
+            least = min(least, score)
+        return self.plans(tuned or late)
 
     def tuner(self, node: Node) -> Tuner:
         return Tuner(

@@ -1,4 +1,4 @@
-"""The program of an accelerator is below every plan and schedule on it: a bound above one would be a wrong certificate."""
+"""The program of an accelerator is below every plan and schedule on it; else certificates would be wrong."""
 
 import random
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import networks
 
 from nashc.board import load_board
 from nashc.core.design import accepts
@@ -16,33 +17,9 @@ from nashc.errors import NashcError
 from nashc.hw.machine import pages
 from nashc.hw.resources import usable
 from nashc.search.baselines import BASELINES, baseline
-from nashc.search.solve import Search, share_out, solve
+from nashc.search.solve import Search, solve
 
 BOARD = load_board("fpga-pynq-z2")
-
-
-@st.composite
-def networks(draw):
-    """Chains of dense and depthwise layers of all units, with residuals and vector layers between them."""
-    rows, channels = draw(st.sampled_from([8, 14, 16])), draw(st.sampled_from([3, 16, 24]))
-    tensors, layers = [Tensor("t0", channels, rows, rows)], []
-    for i in range(draw(st.integers(1, 4))):
-        kind = draw(st.sampled_from(["dense", "dense", "depthwise", "vector"]))
-        unit = draw(st.sampled_from([Unit.CONV, Unit.SHIFT, Unit.ADDER]))
-        out = draw(st.sampled_from([16, 32, 40])) if kind == "dense" else channels
-        taps = draw(st.sampled_from([1, 3])) if kind != "depthwise" else 3
-        pad = (taps // 2,) * 4
-        g, k, c = (1, out, channels) if kind == "dense" else (channels, 1, 1)
-        nest = LoopNest(g, k, c, rows, rows, taps, taps, rows, rows, pad=pad)
-        bits = {Unit.CONV: draw(st.sampled_from([4, 8])), Unit.SHIFT: 4, Unit.ADDER: 8}[unit]
-        weights = None if kind == "vector" else Weights(f"w{i}", bits, 2 if unit is Unit.SHIFT else 1)
-        same = [t.name for t in tensors if (t.channels, t.rows) == (out, rows) and t.name != f"t{i}"]
-        extra = (draw(st.sampled_from(same)),) if same and draw(st.booleans()) else ()
-        unit = Unit.VECTOR if kind == "vector" else unit
-        layers.append(Layer(f"l{i}", "Conv", unit, nest, (f"t{i}", *extra), f"t{i + 1}", weights))
-        tensors.append(Tensor(f"t{i + 1}", out, rows, rows))
-        channels = out
-    return Network("random", tuple(layers), tuple(tensors), ("t0",), (f"t{len(layers)}",))
 
 
 def check(design, network, options):
@@ -138,19 +115,6 @@ def test_four_bit_layers_use_the_chunk_made_for_them():
     design = solve(network, BOARD, Options(batch=1))
     for layer, result in zip(network.layers, design.layers, strict=True):
         assert design.accelerator.chunks[result.chunk].weight_bits == layer.weights.bits
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.lists(st.integers(1, 1000), min_size=16, max_size=16), min_size=1, max_size=3))
-def test_share_out_is_the_best_split(times):
-    times = [sorted(row, reverse=True) for row in times]
-    interval, shares = share_out(times)
-    assert sum(shares) == 16
-    assert interval == max(row[s - 1] for row, s in zip(times, shares, strict=True)) or interval >= max(
-        row[s - 1] for row, s in zip(times, shares, strict=True)
-    )
-    if len(times) == 2:
-        assert interval == min(max(times[0][s - 1], times[1][15 - s]) for s in range(1, 16))
 
 
 def test_network_without_layers_for_the_accelerator():
