@@ -142,6 +142,7 @@ class _Program:
         ]
         self.charges = charges(tables)
         self.choices: list[list[int]] = []
+        self.longest = float(sum(map(max, tables.cycles)))
         self.occupied: list[tuple[int, float]] = []
         chunks: dict[int, list[_Choice]] = {}
         for i, row in enumerate(tables.cycles):
@@ -205,17 +206,22 @@ class _Program:
         rows = [*self.rows, occupancy if periodic else [(self.interval, -1.0)]]
         counts = np.array([len(r) for r in rows])
         column = np.array([c for r in rows for c, _ in r], dtype=np.int64)
-        factor = np.array([f for r in rows for _, f in r])
+        # The interval in units of itself, its rows alike: with numbers of millions beside ones, HiGHS has given wrong
+        # answers. All of these rows have 0 on one side.
+        unit = floor or self.longest
+        timed = np.array([1 / unit if any(c == self.interval for c, _ in r) else 1.0 for r in rows])
+        timed[-1] /= max(1.0, self.room)
+        factor = np.array([f for r in rows for _, f in r]) * np.repeat(timed, counts)
+        factor[column == self.interval] *= unit
         starts = np.concatenate([[0], np.cumsum(counts)])
         count = len(self.cost)
         low, high, kinds = np.zeros(count), np.ones(count), np.zeros(count)
-        low[self.interval], high[self.interval] = floor, np.inf
+        low[self.interval], high[self.interval] = floor / unit, np.inf
         if integer:
             kinds[self.switches] = 1
-        scale = 1 / floor if floor else 1.0  # the objective near 1
         with _quiet():
             result = milp(
-                np.array(self.cost) * np.where(np.arange(count) == self.interval, scale, 1.0),
+                np.array(self.cost),
                 integrality=kinds,
                 bounds=Bounds(low, high),
                 constraints=LinearConstraint(
@@ -230,8 +236,8 @@ class _Program:
         if result.x is None:
             return np.zeros(count), floor if exact or not integer else np.inf
         if exact and integer and result.mip_dual_bound is not None:  # None: no switches, so no integers
-            return np.asarray(result.x), float(result.mip_dual_bound) * floor
-        return np.asarray(result.x), float(result.x[self.interval])
+            return np.asarray(result.x), float(result.mip_dual_bound) * unit
+        return np.asarray(result.x), float(result.x[self.interval]) * unit
 
 
 @dataclass(frozen=True, slots=True)

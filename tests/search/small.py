@@ -86,7 +86,7 @@ def own_switches(network, switches):
 
 
 @st.composite
-def random_tables(draw, most_layers=6):
+def random_tables(draw, most_layers=6, longest=(3, 9, 40)):
     """Layers in random order on up to three chunks; tensors that several layers write or read; any cycles, so that a
     placement on chip may even be slower."""
     nest = LoopNest(1, 1, 1, 1, 1, 1, 1, 1, 1)
@@ -114,8 +114,8 @@ def random_tables(draw, most_layers=6):
             switches.append(Switch("", i, chunk_of[i], -(-bits // PAGE_BITS), bits))
     switches = tuple(switches)
     chance = random.Random(draw(st.integers(0, 10**6)))
-    longest = draw(st.sampled_from([3, 9, 40]))
+    most = draw(st.sampled_from(longest))
     cycles = tuple(
-        tuple(chance.randint(1, longest) for _ in range(1 << len(own))) for own in own_switches(network, switches)
+        tuple(chance.randint(1, most) for _ in range(1 << len(own))) for own in own_switches(network, switches)
     )
     return RandomTables(network, chunk_of, draw(st.integers(0, 8)), switches, cycles)
