@@ -205,6 +205,7 @@ def compile_command(
     elif out is None and not as_json:
         raise click.UsageError("Missing option '-o' / '--out' (or --json, to print the design).")
     else:
+        click.echo(deliver.uncompiled_warning(), err=True, nl=False)
         compiled = deliver.compile_to(out, model, target, shapes, options, baselines, strict=strict)
         if as_json:
             click.echo(deliver.host_warning(compiled), err=True, nl=False)

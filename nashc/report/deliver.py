@@ -14,6 +14,7 @@ from nashc.core.options import Options
 from nashc.report.progress import progress_bar
 from nashc.report.tables import design_report, host_layers
 from nashc.report.text import render, safe
+from nashc.search.compiled import library
 
 
 def compile_to(
@@ -43,6 +44,16 @@ def human_form(compiled: Compiled, out: str | None, *, verbose: bool = False) ->
         names = ", ".join(str(Path(out) / name) for name in ("design.json", "model.onnx", "report.txt"))
         parts.append(Group(Text(f"wrote {safe(names)}")))
     return Group(*parts)
+
+
+def uncompiled_warning() -> str:
+    """One line where this install has none of the compiled parts; else empty."""
+    if library() is not None:
+        return ""
+    return (
+        "warning: this install of nashc has no compiled search (it was built without a C++ compiler): compiling takes "
+        "longer and finds poorer designs; reinstall nashc where a C++ compiler is\n"
+    )
 
 
 def host_warning(compiled: Compiled) -> str:

@@ -20,11 +20,16 @@ ROOT = Path(__file__).parents[2]
 PARTS = {"nashc": "nashc", "ops": "nashc/ops", "targets": "nashc/targets"}
 """Folder of the checkout -> its place in the wheel."""
 BUILD_SDIST = "import sys; from scikit_build_core.build import build_sdist; build_sdist(sys.argv[1])"
+LIBRARY = "nashc/search/native/nashc_search.so"
+MODEL = ROOT / "examples" / "models" / "mnist-conv.onnx"
+UNCOMPILED = "no compiled search"
 PROBE = """
 import json, sys
 import nashc, nashc.ops
 from nashc.board import board_names, family_names, load_board
+from nashc.search.compiled import library
 json.dump({
+    "compiled": library() is not None,
     "home": nashc.__path__[-1],
     "operators": [op.name for op in nashc.ops.OPERATORS.values()],
     "boards": {name: load_board(name).name for name in board_names()},
@@ -33,16 +38,22 @@ json.dump({
 """
 
 
-def run(*command: object, cwd: Path = ROOT) -> str:
-    """What a command prints; nothing in the environment leads it back to this checkout."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+def finished(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command that went well; nothing in the environment leads it back to this checkout."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | environment
     done = subprocess.run([str(c) for c in command], cwd=cwd, env=clean, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return done
 
 
-def build_wheel(source: Path, folder: Path) -> Path:
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source)
+def run(*command: object, cwd: Path = ROOT, **environment: str) -> str:
+    """What a command prints."""
+    return finished(*command, cwd=cwd, **environment).stdout
+
+
+def build_wheel(source: Path, folder: Path, **environment: str) -> Path:
+    pip = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation")
+    run(*pip, "-w", folder, source, **environment)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -55,6 +66,12 @@ def contents(wheel: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def pure_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as on a machine without a C++ compiler."""
+    return build_wheel(ROOT, tmp_path_factory.mktemp("pure"), CXX="/nonexistent/c++")
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +92,24 @@ def fresh_environment(folder: Path) -> Path:
     return python
 
 
-def test_wheel_holds_the_package_and_nothing_else(wheel):
-    files = {
+def package_files() -> set[str]:
+    """What a wheel without compiled parts holds: the sources of those parts are in the sdist alone."""
+    return {
         f"{place}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, place in PARTS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".cpp"
     }
+
+
+@pytest.mark.parametrize(("form", "native", "tag"), [("wheel", {LIBRARY}, r"linux_\w+"), ("pure_wheel", set(), "any")])
+def test_wheel_holds_the_package_and_nothing_else(form, native, tag, request):
+    wheel, files = request.getfixturevalue(form), package_files()
     made = contents(wheel)
-    assert {name for name in made if ".dist-info/" not in name} == files
+    assert {name for name in made if ".dist-info/" not in name} == files | native
     assert {"nashc/py.typed", "nashc/targets/families/7-series.toml"} <= files
     assert any(name.endswith("licenses/LICENSE") for name in made)
-    assert wheel.name.endswith("-py3-none-any.whl")
+    assert re.search(f"-py3-none-{tag}.whl$", wheel.name), wheel.name
 
 
 def test_sdist_builds_the_same_wheel(sdist, wheel, tmp_path):
@@ -99,7 +122,7 @@ def test_sdist_builds_the_same_wheel(sdist, wheel, tmp_path):
     assert contents(build_wheel(source, tmp_path / "rebuilt")) == contents(wheel)
 
 
-@pytest.mark.parametrize("form", ["wheel", "sdist", "editable"])
+@pytest.mark.parametrize("form", ["wheel", "sdist", "editable", "pure_wheel"])
 def test_works_from_another_directory(form, request, tmp_path):
     python = fresh_environment(tmp_path / "env")
     what = ["-e", ROOT] if form == "editable" else [request.getfixturevalue(form)]
@@ -115,6 +138,13 @@ def test_works_from_another_directory(form, request, tmp_path):
     assert sorted(seen["families"]) == sorted(path.stem for path in (ROOT / "targets" / "families").glob("*.toml"))
     defined = [re.search(r"^OPERATOR\b", path.read_text("utf-8"), re.M) for path in (ROOT / "ops").glob("*.py")]
     assert len(seen["operators"]) == sum(match is not None for match in defined)
+
+    assert seen["compiled"] == (form != "pure_wheel")
+    out = elsewhere / "out"
+    command = ("compile", MODEL, "--target", "fpga-pynq-z2", "--batch", 1, "-o", out)
+    done = finished(python.with_name("nashc"), *command, cwd=elsewhere)
+    assert (out / "design.json").is_file()
+    assert (UNCOMPILED in done.stderr) == (form == "pure_wheel"), done.stderr
 
     listed = run(python.with_name("nashc"), "targets", cwd=elsewhere)
     assert all(board in listed for board in boards), listed
