@@ -20,8 +20,7 @@ from nashc.report.text import Record, cell, figure, kib, percent, records, safe,
 
 STOPPED = {
     "budget": "the time budget ran out",
-    "limit": "the limit of refined unrollings was reached",
-    "plans": "the bound is as high as this relaxation brings it; memory plan and schedule keep the gap",
+    "plans": "its bounds are as high as their relaxation brings them; memory plan and schedule keep the gap",
 }
 VALUE_UNITS = {"fps": "cycles an image", "latency": "cycles", "energy": "pJ an image", "edp": "pJ ms an image"}
 
@@ -71,7 +70,7 @@ def summary(compiled: Compiled) -> Group:
 def certificate(design: Design) -> str:
     """What the search proved, in plain words."""
     c = design.certificate
-    seen = f"{c.refined:,} refined"
+    seen = f"{c.refined:,} priced in full"
     unit = VALUE_UNITS.get(c.objective, "")
     if c.optimal:
         return (

@@ -46,6 +46,9 @@ from nashc.search.space import (
 from nashc.search.tune import Candidate, Tuned, Tuner
 
 Progress = Callable[[str, float], None]
+SPREAD = 1.5
+"""How much worse the best node of a batch may be than the best accelerator so far and still be tuned: plans come nearer
+to their bounds where the memory is less contended, with small batches or much memory."""
 GALLOP = 1.3
 """How far above a node's bound the better bound is looked for at first."""
 RELIEFS = (1.0, 1.25)
@@ -106,7 +109,7 @@ class Search:
         self.started = time.monotonic()
         self.least_ms = float("inf")
         self.accelerators = 0
-        self.refined = 0
+        self.tuners: list[Tuner] = []
 
     def run(self) -> Design:
         if not any(layer.unit is not Unit.HOST for layer in self.network.layers):
@@ -130,27 +133,33 @@ class Search:
             bound=bound,
             optimal=value <= bound,
             space=min(self.accelerators, MOST_COUNTED),
-            refined=self.refined,
+            refined=sum(len(tuner.seen) for tuner in self.tuners),
             stopped=stopped,
         )
         return design_of(self.network, self.board, self.machine, best, certificate, self.resources(best.accelerator))
 
     def descend(self, nodes: list[Node]) -> tuple[Planned | None, float]:
         """The best plan. Nodes are bounded and tuned in the order of their bounds until those are no better than the
-        best tuned accelerator; then the best accelerators get plans. Accelerators on which no plan keeps the latency
-        limit get some only if there are no others."""
+        best tuned accelerator, one of each batch in any case; then the best get plans. Accelerators on which no plan
+        keeps the latency limit get some only if there are no others."""
         tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
         late: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
         least = float("inf")
-        while open_nodes := [n for n in nodes if not n.tuned and n.bound < least]:
-            if (tuned or late) and (self.out_of_time(0.5) or len(tuned) == TUNED):
+        batches: set[tuple[int, int]] = set()
+        while open_nodes := [
+            n for n in nodes if not n.tuned and n.bound < least * (SPREAD if n.key[:2] not in batches else 1.0)
+        ]:
+            if len(tuned) >= TUNED:
+                open_nodes = [n for n in open_nodes if n.key[:2] not in batches]
+            if not open_nodes or ((tuned or late) and self.out_of_time(0.5)):
                 break
             node = min(open_nodes, key=lambda n: (n.bound, n.key))
             self.report("accelerators", min(1.0, node.bound / least))
             if not node.final:
-                self.strengthen(node, least)
+                self.strengthen(node, least * SPREAD)
                 continue
             node.tuned = True
+            batches.add(node.key[:2])
             if node.picks is None:
                 continue
             tuner = self.tuner(node)
@@ -167,15 +176,20 @@ class Search:
         return self.plans(tuned or late)
 
     def tuner(self, node: Node) -> Tuner:
-        return Tuner(
-            self.network, self.board, self.machine, self.limit, node.slots, node.batch,
-            (node.least_pages, node.most_pages), self.options.objective, self.space,
+        self.tuners.append(
+            Tuner(
+                self.network, self.board, self.machine, self.limit, node.slots, node.batch,
+                (node.least_pages, node.most_pages), self.options.objective, self.space,
+            )
         )  # fmt: skip
+        return self.tuners[-1]
 
     def plans(self, tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]]) -> tuple[Planned | None, float]:
         """The best plan of the best tuned accelerators."""
         quick: list[tuple[float, int, Tuner, Tuned, Planned]] = []
-        for _, _, tuner, first in sorted(tuned, key=lambda t: t[:2])[:SURVEYED]:
+        order = sorted(tuned, key=lambda t: t[:2])
+        leaders = [next(t for t in order if t[1][:2] == group) for group in dict.fromkeys(t[1][:2] for t in order)]
+        for _, _, tuner, first in [*leaders[:SURVEYED], *(t for t in order if t not in leaders)][: SURVEYED + 1]:
             for relief in RELIEFS if self.options.objective == "fps" else (1.0,):
                 if quick and self.out_of_time():
                     break
@@ -267,7 +281,6 @@ class Search:
                     if self.out_of_time():
                         return best, value
                     made = tuner.tuned(Candidate(choice, levels, shares, node.least_pages))
-                    self.refined += 1
                     if made is None or made.interval / node.batch >= value:
                         continue
                     whole = tuner.whole(made, exact=True)
@@ -409,7 +422,7 @@ class Search:
         found = least_interval(node.slots, *self.costs(node), at_least=node.interval)
         if found is None:
             return False
-        node.interval, node.choice = found
+        node.interval, node.choice = max(found[0], self.host_cycles * node.batch), found[1]
         if self.options.objective == "fps":
             node.bound = max(node.interval, self.unavoidable(node)) / node.batch
         elif self.options.objective == "latency":
@@ -460,6 +473,20 @@ class Search:
             readers = (network.layers[i] for i in network.consumers.get(tensor.name, ()))
             moves[tensor.name] += any(layer.unit is not Unit.HOST and reads_all(layer, tensor) for layer in readers)
         return moves
+
+    @cached_property
+    def host_cycles(self) -> int:
+        """Cycles of an image on the host, which does one thing at a time, rounded down."""
+        return sum(
+            int(
+                self.network.tensor[layer.output].elements
+                / self.board.host.elements_per_second
+                * self.board.clock_mhz
+                * 1e6
+            )
+            for layer in self.network.layers
+            if layer.unit is Unit.HOST
+        )
 
     def resources(self, accelerator: Accelerator) -> tuple[Resources, ...]:
         return chunk_resources(self.board, accelerator.chunks, self.limit.dsp)
