@@ -1,16 +1,30 @@
-"""Random small networks, and accelerators that are nothing but random tables."""
+"""Random small networks, searches on them and plans of their accelerators; and accelerators that are only tables."""
 
 import random
+from dataclasses import replace
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
+from nashc.board import load_board
 from nashc.core.design import Accelerator, Buffers, Chunk
 from nashc.core.loops import LoopNest, Unroll
 from nashc.core.network import Layer, Network, Tensor, Unit, Weights
+from nashc.core.options import Options
 from nashc.hw.machine import PAGE_BITS
-from nashc.search.tables import Switch, Tables
+from nashc.hw.schedule import first_fit, periodic
+from nashc.search.plan import Effort, finished, in_order, one_by_one
+from nashc.search.solve import Search, compositions
+from nashc.search.space import Space
+from nashc.search.tables import NoMapping, Switch, Tables
+from nashc.search.tune import Candidate
 
 COMPUTE = (Unit.CONV, Unit.SHIFT, Unit.ADDER)
+
+
+def slower_memory(board, efficiency):
+    """A board on which the DRAM, not the arithmetic, is what designs wait for."""
+    return replace(board, dram=replace(board.dram, efficiency=efficiency))
 
 
 class _Chain:
@@ -62,6 +76,65 @@ def networks(draw, most_layers=4, rows=(8, 14, 16), channels=(3, 16, 24), units=
         unit = {"vector": Unit.VECTOR, "host": Unit.HOST}.get(kind) or draw(st.sampled_from(units))
         chain.layer(draw, kind, unit, source, chain.tensor(out), out, extra)
     return chain.network()
+
+
+BOARD = load_board("fpga-pynq-z2")
+EFFORT = Effort(2_000, 2)
+KINDS = ["dense", "dense", "dense", "depthwise", "vector", "fork", "fork", "host"]
+LIMITS = [(None, None), (None, 90), (None, 60), (25_000, 100)]
+"""(LUT, BRAM36) of the whole design."""
+
+
+@st.composite
+def searches(draw, objective="fps"):
+    """A search on a small board, whose memory holds all, some or none of a random network."""
+    network = draw(networks(rows=(8, 16, 28), channels=(3, 16, 32, 64), kinds=KINDS))
+    assume(any(layer.unit is not Unit.HOST for layer in network.layers))
+    lut, bram36 = draw(st.sampled_from(LIMITS))
+    options = Options(objective=objective, batch=draw(st.sampled_from([1, 2, 8])), max_lut=lut, max_bram36=bram36)
+    board = slower_memory(BOARD, draw(st.sampled_from([0.8, 0.25])))
+    return Search(network, board, options, space=Space(unrollings=draw(st.sampled_from([3, 12]))))
+
+
+def accelerators(search, node, chance, count):
+    """Tables of random accelerators of a node: options, buffers and shares that fit the board, half of them fast."""
+    tuner, slots = search.tuner(node), len(node.slots)
+    shares = list(compositions(search.space.shares, slots)) if slots < 4 else [(search.space.shares // slots,) * slots]
+    found = 0
+    fastest = [sorted(range(len(slot.options)), key=lambda i, s=slot: s.cycles[i]) for slot in node.slots]
+    for _ in range(20 * count):
+        first = chance.choice([1.0, 0.4])
+        choice = tuple(order[int(chance.random() * first * len(order))] for order in fastest)
+        levels = tuple(chance.choice(search.space.levels) for _ in node.slots)
+        candidate = tuner.filled(Candidate(choice, levels, chance.choice(shares), node.least_pages))
+        chunks = tuner.chunks(candidate)
+        if tuner.used(chunks, candidate.memory_pages).fits(search.limit):
+            try:
+                yield tables_of(search, Accelerator(chunks, node.batch), candidate.memory_pages)
+            except NoMapping:
+                continue
+            if (found := found + 1) == count:
+                return
+    if node.picks is not None:  # what the search itself would take
+        best = tuner.best([i for i, _ in node.picks], [part for _, part in node.picks], lambda *_: False)
+        if best is not None:
+            yield best.tables
+
+
+def tables_of(search, accelerator, pages):
+    return Tables(search.network, search.board, search.machine, accelerator, pages)
+
+
+def plans(tables, chance, count=12):
+    """Random plans with every kind of schedule that fit the memory."""
+    for _ in range(count):
+        often = chance.choice([0.0, 0.3, 0.7, 1.0])
+        on = frozenset(n for n in range(len(tables.switches)) if chance.random() < often)
+        tasks = tables.tasks(on)
+        ways = [one_by_one(tasks), first_fit(tasks), in_order(tasks)]
+        ways += [periodic(tasks, segments) for segments in range(1, len(tasks))]
+        made = (finished(tables, on, way) for way in dict.fromkeys(ways))
+        yield from (m for m in made if m.peak_pages <= tables.memory_pages)
 
 
 class RandomTables(Tables):

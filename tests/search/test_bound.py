@@ -6,77 +6,15 @@ from math import inf
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small import networks
+from small import EFFORT, accelerators, plans, searches, tables_of
 
-from nashc.board import load_board
-from nashc.core.design import Accelerator
-from nashc.core.network import Unit
-from nashc.core.options import OBJECTIVES, Options
-from nashc.hw.schedule import busy, first_fit, latency, periodic
+from nashc.core.options import OBJECTIVES
+from nashc.hw.schedule import busy, latency
 from nashc.search.finish import objective_of
 from nashc.search.memory import least_interval
 from nashc.search.objectives import planned as planned_for
 from nashc.search.objectives import relaxed as relaxed_for
-from nashc.search.plan import Effort, finished, in_order, one_by_one, plan
-from nashc.search.solve import Search, compositions
-from nashc.search.space import Space
-from nashc.search.tables import NoMapping, Tables
-from nashc.search.tune import Candidate
-
-BOARD = load_board("fpga-pynq-z2")
-EFFORT = Effort(2_000, 2)
-KINDS = ["dense", "dense", "dense", "depthwise", "vector", "fork", "fork", "host"]
-LIMITS = [(None, None), (None, 90), (None, 60), (25_000, 100)]
-"""(LUT, BRAM36) of the whole design."""
-
-
-@st.composite
-def searches(draw, objective="fps"):
-    """A search on a small board, whose memory holds all, some or none of a random network."""
-    network = draw(networks(rows=(8, 16, 28), channels=(3, 16, 32, 64), kinds=KINDS))
-    assume(any(layer.unit is not Unit.HOST for layer in network.layers))
-    lut, bram36 = draw(st.sampled_from(LIMITS))
-    options = Options(objective=objective, batch=draw(st.sampled_from([1, 2, 8])), max_lut=lut, max_bram36=bram36)
-    return Search(network, BOARD, options, space=Space(unrollings=draw(st.sampled_from([3, 12]))))
-
-
-def accelerators(search, node, chance, count):
-    """Tables of random accelerators of a node: any options, buffers and shares that fit the board."""
-    tuner, slots = search.tuner(node), len(node.slots)
-    shares = list(compositions(search.space.shares, slots)) if slots < 4 else [(search.space.shares // slots,) * slots]
-    found = 0
-    for _ in range(20 * count):
-        choice = tuple(chance.randrange(len(slot.options)) for slot in node.slots)
-        levels = tuple(chance.choice(search.space.levels) for _ in node.slots)
-        candidate = tuner.filled(Candidate(choice, levels, chance.choice(shares), node.least_pages))
-        chunks = tuner.chunks(candidate)
-        if tuner.used(chunks, candidate.memory_pages).fits(search.limit):
-            try:
-                yield tables_of(search, Accelerator(chunks, node.batch), candidate.memory_pages)
-            except NoMapping:
-                continue
-            if (found := found + 1) == count:
-                return
-    if node.picks is not None:  # what the search itself would take
-        best = tuner.best([i for i, _ in node.picks], [part for _, part in node.picks], lambda *_: False)
-        if best is not None:
-            yield best.tables
-
-
-def tables_of(search, accelerator, pages):
-    return Tables(search.network, search.board, search.machine, accelerator, pages)
-
-
-def plans(tables, chance, count=12):
-    """Random plans with every kind of schedule that fit the memory."""
-    for _ in range(count):
-        often = chance.choice([0.0, 0.3, 0.7, 1.0])
-        on = frozenset(n for n in range(len(tables.switches)) if chance.random() < often)
-        tasks = tables.tasks(on)
-        ways = [one_by_one(tasks), first_fit(tasks), in_order(tasks)]
-        ways += [periodic(tasks, segments) for segments in range(1, len(tasks))]
-        made = (finished(tables, on, way) for way in dict.fromkeys(ways))
-        yield from (m for m in made if m.peak_pages <= tables.memory_pages)
+from nashc.search.plan import plan
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,7 +15,7 @@ from math import inf
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from small import COMPUTE, networks
+from small import COMPUTE, networks, slower_memory
 
 from nashc.board import load_board
 from nashc.core.design import Placement, accepts
@@ -30,8 +30,6 @@ from nashc.search.solve import Search
 from nashc.search.space import Space, partitions, slot_options, work_of
 
 BOARD = load_board("fpga-pynq-z2")
-MACHINE = machine_of(BOARD)
-DRAM_BITS = int(BOARD.dram_bytes_per_cycle * 8)
 SPACE = Space(levels=(0, 1), memory_eighths=(0, 3), shares=4, batches=(1, 2), unrollings=3)
 CASES = 200
 PROVEN = 0.9
@@ -43,19 +41,21 @@ class Oracle:
     """All designs of SPACE for a network: `best` cycles an image of one that exists, `floor` below all there are."""
 
     network: object
+    board: object
     options: Options
     best: float = inf
     floor: float = inf
     accelerators: int = 0
 
     def run(self):
-        limit = usable(BOARD, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
+        board, machine, dram_bits = self.board, machine_of(self.board), int(self.board.dram_bytes_per_cycle * 8)
+        limit = usable(board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
         for partition in partitions(self.network):
             for batch in SPACE.batches:
                 slots = [
                     bounded_slot(
-                        slot_options(slot, self.network, BOARD, MACHINE, self.options),
-                        self.network, batch, MACHINE, DRAM_BITS, SPACE,
+                        slot_options(slot, self.network, board, machine, self.options),
+                        self.network, batch, machine, dram_bits, SPACE,
                     ).options
                     for slot in partition
                 ]  # fmt: skip
@@ -65,17 +65,17 @@ class Oracle:
                         continue
                     self.accelerators += len(SPACE.memory_eighths)
                     chunks = tuple(
-                        slot.chunk(i, level, DRAM_BITS * share // SPACE.shares)
+                        slot.chunk(i, level, dram_bits * share // SPACE.shares)
                         for slot, (i, level, share) in zip(slots, made, strict=True)
                     )
-                    room = most_pages(chunks, limit)
+                    room = most_pages(board, chunks, limit)
                     if room is not None:
                         self.price(chunks, batch, room)
         return self
 
     def price(self, chunks, batch, room):
         """Every plan of an accelerator. More memory lets more plans fit, so only the most that is left counts."""
-        accelerator = Plans(self.network, chunks, batch, room)
+        accelerator = Plans(self.network, machine_of(self.board), chunks, batch, room)
         least = accelerator.least_busy
         if least / batch >= self.best and least / batch >= self.floor:
             return
@@ -88,13 +88,13 @@ class Oracle:
                 self.best = min(self.best, accelerator.interval(on, self.best * batch) / batch)
 
 
-def most_pages(chunks, limit):
+def most_pages(board, chunks, limit):
     """Pages of memory that fit beside the chunks; None if the chunks alone do not."""
-    used = sum(chunk_resources(BOARD, chunks, limit.dsp), start=memory_resources(BOARD, 0, 0))
+    used = sum(chunk_resources(board, chunks, limit.dsp), start=memory_resources(board, 0, 0))
     fitting = [
         count
         for count in range(limit.bram18 // 2 // PAGE_BANKS + 1)
-        if (used + memory_resources(BOARD, count, read_ports(c.unit for c in chunks))).fits(limit)
+        if (used + memory_resources(board, count, read_ports(c.unit for c in chunks))).fits(limit)
     ]
     return max(fitting, default=None)
 
@@ -104,6 +104,7 @@ class Plans:
     """One accelerator: a plan is a set of tensors (by name) and of layers with pinned weights (by number) on chip."""
 
     network: object
+    machine: object
     chunks: tuple
     batch: int
     room: int
@@ -128,7 +129,7 @@ class Plans:
         layer = self.network.layers[i]
         chunk = self.chunks[self.chunk_of[i]]
         placement = Placement(tuple(name in on for name in layer.inputs), layer.output in on, i in on)
-        machine = replace(MACHINE, post_lanes=chunk.post_lanes)
+        machine = replace(self.machine, post_lanes=chunk.post_lanes)
         work = work_of(self.network, layer, self.batch)
         found = best_mapping(work, chunk.unroll, chunk.buffers, chunk.dram_bits, machine, placement)
         return inf if found is None else found.cycles
@@ -211,7 +212,8 @@ def cases(draw):
     kinds = draw(st.sampled_from([["dense"], ["dense", "vector"], ["dense", "depthwise"], ["dense", "fork"]]))
     network = draw(networks(most_layers=3, rows=(8, 16, 28), channels=(16, 32), units=units, kinds=kinds))
     assume(len(network.layers) <= 3 and max(map(len, partitions(network))) <= 2)
-    return network, Options(max_bram36=draw(st.sampled_from([None, 100, 70, 50, 35])))
+    board = slower_memory(BOARD, draw(st.sampled_from([0.8, 0.25])))
+    return network, board, Options(max_bram36=draw(st.sampled_from([None, 100, 70, 50, 35])))
 
 
 @pytest.mark.filterwarnings("error")
@@ -221,10 +223,10 @@ def test_certificates_of_small_spaces():
     @settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
     @given(cases())
     def check(case):
-        network, options = case
-        oracle = Oracle(network, options).run()
+        network, board, options = case
+        oracle = Oracle(network, board, options).run()
         try:
-            design = Search(network, BOARD, options, space=SPACE).run()
+            design = Search(network, board, options, space=SPACE).run()
         except NashcError:
             assert oracle.best == inf, "some accelerator fits"
             seen["nothing fits"] += 1

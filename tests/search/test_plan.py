@@ -1,0 +1,88 @@
+"""Tables are exact; plans are legal, hold what they say and cost what they say, cycle by cycle."""
+
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from small import EFFORT, accelerators, plans, random_tables, searches, tables_of
+
+from nashc.core.network import Unit
+from nashc.hw.schedule import busy
+from nashc.search import compiled
+from nashc.search.mapping import best_mapping
+from nashc.search.memory import least_interval
+from nashc.search.objectives import planned as planned_for
+from nashc.search.objectives import relaxed as relaxed_for
+from nashc.search.plan import QUICK, least_true, plan
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
+from test_schedule import simulate
+
+
+def simulated_peak(made):
+    """Most pages in use in a period long after the start, of feature maps alone; asserts that the schedule is legal."""
+    lives = [life for _, life in made.lifetimes]
+    span = max(s + t.cycles for s, t in zip(made.schedule.starts, made.tasks, strict=True))
+    warm = span // made.interval + 2
+    used, _ = simulate(made.schedule, made.tasks, lives, 2 * warm + 2)
+    return max(used[cycle] for cycle in range(warm * made.interval, (warm + 1) * made.interval))
+
+
+@settings(max_examples=100, deadline=None)
+@given(random_tables(most_layers=8))
+def test_plans_are_legal_and_fit_the_memory(tables):
+    made = plan(tables, least_interval(tables, tables.memory_pages, integer=True), QUICK)
+    assert made.interval >= max(busy(made.tasks).values())
+    assert made.peak_pages == simulated_peak(made) + tables.pinned_pages(
+        [n for n in made.on if not tables.switches[n].tensor]
+    )
+    assert made.peak_pages <= tables.memory_pages
+    assert {name for name, _ in made.lifetimes} == set(made.resident)
+
+
+@settings(max_examples=100, deadline=None)
+@given(random_tables(most_layers=8))
+def test_plans_without_compiled_parts_are_legal_and_fit_the_memory(tables):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "library", lambda: None)
+        made = plan(tables, least_interval(tables, tables.memory_pages, integer=True), QUICK)
+    assert simulated_peak(made) <= made.peak_pages <= tables.memory_pages
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(["fps", "latency", "energy"]).flatmap(searches), st.integers(0, 10**9), st.integers(0, 12))
+def test_a_layer_costs_its_best_mapping_under_the_placement(search, seed, pages):
+    """The table, the plans that the search makes of it, and any other plan."""
+    chance, nodes = random.Random(seed), search.nodes()
+    assume(nodes)
+    objective = search.options.objective
+    for found in accelerators(search, chance.choice(nodes), chance, 1):
+        tables = tables_of(search, found.accelerator, pages)
+        start = relaxed_for(objective, tables, pages, integer=True)
+        for made in [planned_for(objective, tables, start, EFFORT), *plans(tables, chance, 2)]:
+            for i, layer in enumerate(search.network.layers):
+                assert made.tasks[i].cycles == tables.cycles[i][tables.mask(i, made.on)]
+                if layer.unit is Unit.HOST:
+                    assert made.best[i] is None
+                    continue
+                chunk = tables.accelerator.chunks[made.chunk_of[i]]
+                placement = made.placements[i]
+                assert placement.inputs == tuple(name in made.resident for name in layer.inputs)
+                assert (placement.output, placement.weights) == (
+                    layer.output in made.resident,
+                    layer.name in made.pinned,
+                )
+                machine = replace(search.machine, post_lanes=chunk.post_lanes)
+                best = best_mapping(made.works[i], chunk.unroll, chunk.buffers, chunk.dram_bits, machine, placement)
+                assert (best, best.cycles) == (made.best[i], made.tasks[i].cycles)
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_bisection_finds_the_least(count, least):
+    asked = []
+    least_true(count, lambda n: asked.append(n) or n >= least)
+    assert least >= count or min(n for n in asked if n >= least) == least
