@@ -231,7 +231,7 @@ def least_interval(
     slots: list[BoundedSlot], costs: list[np.ndarray], limits: np.ndarray, at_least: int = 0
 ) -> tuple[int, list[int]] | None:
     """(a bound of the X for which every slot has an option of at most X cycles and all fit together, options for the
-    least X found); None if no X is possible.
+    least X found, or no options where it found none and none is proven impossible); None if no X is possible.
 
     `at_least` is a value that X is known not to fall below; the search gallops up from there.
     """
@@ -247,14 +247,14 @@ def least_interval(
         picks = found.picks or ()
         return found, [int(a[f]) for a, f in zip(allowed, picks, strict=False)]
 
-    low, high, best = 0, 0, None
+    low, high, best = 0, 0, list[int]()
     while True:
         found, picks = choice(high)
         if found.picks is not None:
             best = picks
             break
         if high == len(levels) - 1:
-            return None
+            return None if found.impossible else (int(levels[low]), [])
         low = high + 1 if found.impossible else low
         high = min(2 * high + 2, len(levels) - 1)
     bound = low

@@ -354,7 +354,7 @@ class Tuner:
                 return made
             limits = self.tightened(limits, used)
             found = least_busy(self.slots, costs, limits)
-            if found is None:
+            if found is None or not found[1]:
                 return None
             choice = found[1]
         return None
