@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-from nashc.board import Board
-from nashc.core.design import Accelerator, Placement, Work, accepts
+from nashc.board import Board, Energy
+from nashc.core.design import Accelerator, Chunk, Mapping, Placement, Work, accepts
 from nashc.core.network import Network, Unit
 from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.energy import layer_pj
@@ -161,13 +161,8 @@ class Tables:
         if best is None or work is None:
             return 0.0
         chunk = self.accelerator.chunks[self.chunk_of[i]]
-        site = Site(
-            chunk.unroll, chunk.dram_bits, replace(self.machine, post_lanes=chunk.post_lanes), self.placement(i, on)
-        )
-        tiles = Tiles.of([best.mapping.tile])
-        moved = traffic(work, site, tiles, DATAFLOWS.get(best.mapping.dataflow))
-        issue = int(issue_total(work, site, Extents.of(work, tiles))[0])
-        return layer_pj(self.board.energy, work, chunk, issue, moved)
+        chunk = replace(chunk, dram_bits=1)  # no part of it, so that other shares find the answer
+        return _energy_pj(self.board.energy, work, chunk, self.machine, self.placement(i, on), best.mapping)
 
     @cached_property
     def energies(self) -> tuple[tuple[float, ...], ...]:
@@ -201,3 +196,14 @@ class Tables:
             switch = self.switches[n]
             bits[switch.chunk] = bits.get(switch.chunk, 0) + switch.bits
         return sum(-(-b // PAGE_BITS) for b in bits.values())
+
+
+@lru_cache(maxsize=200_000)
+def _energy_pj(
+    energy: Energy, work: Work, chunk: Chunk, machine: Machine, placement: Placement, mapping: Mapping
+) -> float:
+    site = Site(chunk.unroll, chunk.dram_bits, replace(machine, post_lanes=chunk.post_lanes), placement)
+    tiles = Tiles.of([mapping.tile])
+    moved = traffic(work, site, tiles, DATAFLOWS.get(mapping.dataflow))
+    issue = int(issue_total(work, site, Extents.of(work, tiles))[0])
+    return layer_pj(energy, work, chunk, issue, moved)

@@ -134,7 +134,8 @@ class Tuner:
             largest = self.fitting(choice, self.levels_that_fit(first), shares)
             found = self.tuned(largest) if largest else None
         if found and self.objective != "fps":
-            return self.polished(self.widest(found), out_of_time)
+            wide = self.widest(found)  # shares change no energy but through the mappings
+            return wide if self.objective == "energy" else self.polished(wide, out_of_time)
         for _ in range(ROUNDS):
             if found is None or out_of_time():
                 break
@@ -354,7 +355,7 @@ class Tuner:
                 return made
             limits = self.tightened(limits, used)
             found = least_busy(self.slots, costs, limits)
-            if found is None or not found[1]:
+            if found is None:
                 return None
             choice = found[1]
         return None
