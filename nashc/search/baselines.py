@@ -17,7 +17,8 @@ from nashc.core.network import Layer, Network, Unit, Weights
 from nashc.core.options import Options
 from nashc.registry import Registry
 from nashc.search.nasa import nasa_f
-from nashc.search.solve import Progress, Search, solve
+from nashc.search.nodes import Progress
+from nashc.search.solve import Search, solve
 from nashc.search.space import partitions
 
 Baseline = Callable[[Network, Board, Options, Progress | None], Design]

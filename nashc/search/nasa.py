@@ -17,7 +17,8 @@ from nashc.core.network import Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.resources import chunk_resources, machine_of, usable
-from nashc.search.solve import Progress, Search
+from nashc.search.nodes import Progress
+from nashc.search.solve import Search
 from nashc.search.space import Slot, SlotOptions, partitions, slot_options
 
 SCALE_STEP = 0.95

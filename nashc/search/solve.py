@@ -10,47 +10,35 @@ certificate's bound is the least over all nodes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import product
-
-import numpy as np
 
 from nashc.board import Board
 from nashc.core.design import Accelerator, Certificate, Design, Resources
-from nashc.core.network import Layer, Network, Tensor, Unit
+from nashc.core.network import Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
-from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, Machine, pages
-from nashc.hw.resources import chunk_resources, machine_of, memory_resources, read_ports, usable
+from nashc.hw.resources import chunk_resources
 from nashc.hw.schedule import latency
-from nashc.search.bound import Operand, energies, least_possible, least_sum, operands, path_cycles, priced
-from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs
+from nashc.search.coarse import bounded_slot
 from nashc.search.finish import design_of, objective_of
 from nashc.search.memory import Relaxed
+from nashc.search.nodes import Node, Nodes, Progress
 from nashc.search.objectives import planned as planned_for
 from nashc.search.objectives import relaxed_value
 from nashc.search.plan import QUICK, THOROUGH, Planned
 from nashc.search.space import (
     BUFFER_LEVELS,
     CHANNEL_FACTORS,
-    DUAL_PRICES,
     PIXEL_FACTORS,
-    Slot,
-    SlotOptions,
-    Space,
     partitions,
-    slot_options,
 )
 from nashc.search.tune import Candidate, Tuned, Tuner
 
-Progress = Callable[[str, float], None]
 SPREAD = 1.5
 """How much worse the best node of a batch may be than the best accelerator so far and still be tuned: plans come nearer
 to their bounds where the memory is less contended, with small batches or much memory."""
-GALLOP = 1.3
-"""How far above a node's bound the better bound is looked for at first."""
 RELIEFS = (1.0, 1.25)
 """How much longer than their bounds the chunks beside the main one are taken to need, in accelerators to be planned."""
 WRITTEN_OUT = 2_000
@@ -64,51 +52,19 @@ MOST_COUNTED = 2**63 - 1
 """A larger space is reported as this many: design.json keeps to 64-bit integers."""
 
 
-@dataclass(eq=False)
-class Node:
-    """One (partition, batch, memory from `least_pages` to `most_pages`), with its bound in units of the objective."""
-
-    key: tuple[int, int, int]
-    slots: list[BoundedSlot]
-    batch: int
-    least_pages: int
-    most_pages: int
-    interval: int = 0
-    bound: float = 0.0
-    choice: list[int] = field(default_factory=list)
-    final: bool = False
-    picks: list[tuple[int, float]] | None = None
-    tuned: bool = False
-    sharp: bool = False
-    closed: bool = False
-
-
 def solve(network: Network, board: Board, options: Options, progress: Progress | None = None) -> Design:
     """The best design found, with its certificate; raises NashcError when nothing fits."""
     return Search(network, board, options, progress).run()
 
 
 @dataclass
-class Search:
+class Search(Nodes):
     """State of one search; `run` is its outline."""
 
-    network: Network
-    board: Board
-    options: Options
-    progress: Progress | None = None
-    parts: list[tuple[Slot, ...]] | None = None
-    table: Callable[[Slot], SlotOptions] | None = None
-    space: Space = field(default_factory=Space)
-
     def __post_init__(self) -> None:
-        if self.options.clock_mhz is not None:
-            self.board = replace(self.board, clock_mhz=self.options.clock_mhz)
-        self.machine: Machine = machine_of(self.board)
-        self.dram_bits = int(self.board.dram_bytes_per_cycle * 8)
-        self.limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
+        super().__post_init__()
         self.started = time.monotonic()
         self.least_ms = float("inf")
-        self.accelerators = 0
         self.tuners: list[Tuner] = []
 
     def run(self) -> Design:
@@ -251,16 +207,6 @@ class Search:
             else:
                 best, value = self.write_out(node, best, value)
 
-    def sharpen(self, node: Node, value: float) -> None:
-        """Bound a node once more, with the exact best case of every option that the best accelerator may have."""
-        node.sharp = True
-        for slot in node.slots:
-            slot.sharpen(np.flatnonzero(slot.cycles <= value * node.batch))
-        if self.rebound(node):
-            self.strengthen(node, value)
-        else:
-            node.bound = float("inf")
-
     def size(self, node: Node) -> int:
         return self.space.accelerators([len(slot.options) for slot in node.slots])
 
@@ -293,78 +239,6 @@ class Search:
         node.bound = max(node.bound, min(least, value))
         return best, value
 
-    def strengthen(self, node: Node, value: float) -> None:
-        """The node's last bound, with DRAM and memory in it, looked for below `value`; and the options and parts of the
-        DRAM that attain it."""
-        node.final = True
-        costs, limits = self.costs(node)
-        slot_of = [-1] * len(self.network.layers)
-        for n, slot in enumerate(node.slots):
-            for i in slot.options.slot.layers:
-                slot_of[i] = n
-        moved = [
-            [
-                operands(self.network, layer, node.batch, node.most_pages, slot_of, reads_input=whole)
-                for layer, whole in (self.reading[i] for i in slot.options.slot.layers)
-            ]
-            for slot in node.slots
-        ]
-        if self.options.objective != "fps":
-            self.bound_total(node, costs, limits, moved)
-            return
-        low = node.bound * node.batch
-        most = value * node.batch
-        high = min(most, GALLOP * low)
-        while True:
-            made = []
-            for slot, cost, layers in zip(node.slots, costs, moved, strict=True):
-                index = np.flatnonzero(slot.cycles <= high)
-                made.append(priced(slot, index, cost[:, index], layers, self.dram_bits, node.most_pages, low))
-            bound, node.picks = least_possible(made, limits, node.most_pages, low, high)
-            if node.picks is not None or high >= most or bound < high:
-                break
-            low, high = high, min(most, GALLOP * high)
-        node.bound = max(node.bound, bound / node.batch)
-
-    def bound_total(
-        self, node: Node, costs: list[np.ndarray], limits: np.ndarray, moved: list[list[list[Operand]]]
-    ) -> None:
-        """Bounds of latency, energy or their product; shares start equal."""
-        cycles = path_cycles(node.slots, moved, self.longest_path, self.dram_bits)
-        least_cycles, picks = least_sum(cycles, costs, limits)
-        least_cycles = max(least_cycles, float(node.interval))
-        node.bound = least_cycles
-        if self.options.objective != "latency":
-            least_pj, thrifty = least_sum(energies(node.slots, moved, self.board.energy), costs, limits)
-            node.bound = least_pj / node.batch
-            if self.options.objective == "edp":
-                node.bound *= least_cycles / self.board.clock_mhz / 1e3
-            else:
-                picks = thrifty
-        node.picks = None if picks is None else [(i, 1 / len(picks)) for i in picks]
-
-    @cached_property
-    def reading(self) -> list[tuple[Layer, bool]]:
-        """Each layer, and whether it reads all of its main input."""
-        network = self.network
-        return [(layer, reads_all(layer, network.tensor[layer.inputs[0]])) for layer in network.layers]
-
-    @cached_property
-    def longest_path(self) -> set[int]:
-        """The layers of the chain of dependencies with most operations: a batch alone takes at least their time."""
-        network = self.network
-        most: list[tuple[int, int]] = []
-        for layer in network.layers:
-            before = [(most[p][0], p) for name in layer.inputs for p in network.producers.get(name, ())]
-            work, last = max(before, default=(0, -1))
-            most.append((work + (0 if layer.unit is Unit.HOST else layer.nest.macs + 1), last))
-        at = max(range(len(most)), key=lambda i: most[i][0])
-        found = set()
-        while at >= 0:
-            found.add(at)
-            at = most[at][1]
-        return found
-
     def value(self, planned: Planned) -> float:
         if self.options.max_latency_ms is not None:
             milliseconds = planned.latency / self.board.clock_mhz / 1e3
@@ -382,124 +256,8 @@ class Search:
         budget = self.options.budget_seconds
         return budget is not None and time.monotonic() - self.started > budget * share
 
-    def nodes(self) -> list[Node]:
-        """All nodes with their coarse bounds."""
-        total_pages = self.limit.bram18 // 2 // PAGE_BANKS
-        batches = self.space.batches if self.options.batch is None else (self.options.batch,)
-        eighths = self.space.memory_eighths if self.options.memory_plan else (0,)
-        found: list[Node] = []
-        bounded: dict[tuple[Slot, int], BoundedSlot] = {}
-        parts = self.parts or partitions(self.network)
-        for slot in dict.fromkeys(slot for partition in parts for slot in partition):
-            table = self.options_of(slot)
-            for batch in batches:
-                bounded[slot, batch] = bounded_slot(
-                    table, self.network, batch, self.machine, self.dram_bits, self.space
-                )
-        for p, partition in enumerate(parts):
-            for b, batch in enumerate(batches):
-                slots = [bounded[slot, batch] for slot in partition]
-                count = self.space.accelerators([len(slot.options) for slot in slots])
-                interval = 0
-                for m, least in enumerate(eighths if count else ()):
-                    self.accelerators += count
-                    most = total_pages * eighths[m + 1] // 8 - 1 if m + 1 < len(eighths) else total_pages
-                    if not self.options.memory_plan:
-                        most = 0
-                    node = Node((p, b, m), slots, batch, total_pages * least // 8, most, interval)
-                    if self.rebound(node):
-                        interval = node.interval  # more memory leaves fewer resources, so the next is no less
-                        found.append(node)
-        return found
-
-    def options_of(self, slot: Slot) -> SlotOptions:
-        if self.table is not None:
-            return self.table(slot)
-        return slot_options(slot, self.network, self.board, self.machine, self.options)
-
-    def rebound(self, node: Node) -> bool:
-        """Recompute a node's bound from its slots' present bounds; False if nothing fits the board."""
-        found = least_interval(node.slots, *self.costs(node), at_least=node.interval)
-        if found is None:
-            return False
-        node.interval, node.choice = max(found[0], self.host_cycles * node.batch), found[1]
-        if self.options.objective == "fps":
-            node.bound = max(node.interval, self.unavoidable(node)) / node.batch
-        elif self.options.objective == "latency":
-            node.bound = float(node.interval)
-        return True
-
-    def costs(self, node: Node) -> tuple[list[np.ndarray], np.ndarray]:
-        memory = memory_resources(self.board, node.least_pages, read_ports(s.options.slot.unit for s in node.slots))
-        luts = [self.limit.lut - memory.lut + price * self.limit.dsp for price in DUAL_PRICES]
-        limits = np.array([*luts, self.limit.bram18 - memory.bram18], dtype=np.float64)
-        least = min(self.space.levels)
-        return [slot_costs(s.options, least) for s in node.slots], limits
-
-    def unavoidable(self, node: Node) -> int:
-        """DRAM cycles of a period that no memory plan avoids: both ends of the network, tensors larger than the
-        memory, and the weights that cannot be pinned."""
-        bits = sum(
-            tensor.total_bits * node.batch * self.chunk_moves[tensor.name]
-            for tensor in self.network.tensors
-            if not self.may_stay(tensor, node)
-        )
-        bits += max(0, self.all_weight_bits - node.most_pages * PAGE_BITS)
-        return -(-bits // self.dram_bits)
-
-    def may_stay(self, tensor: Tensor, node: Node) -> bool:
-        ends = tensor.name in self.network.inputs or tensor.name in self.network.outputs
-        return not ends and pages(tensor.total_bits * node.batch) <= node.most_pages
-
-    @cached_property
-    def all_weight_bits(self) -> int:
-        return sum(
-            layer.nest.weights * layer.weights.bits * layer.weights.terms
-            for layer in self.network.layers
-            if layer.weights is not None
-        )
-
-    @cached_property
-    def chunk_moves(self) -> dict[str, int]:
-        """How often chunks move the whole of each tensor at the least: written by one chunk layer, and read if some
-        chunk layer needs all of it. The host's transfers are not the chunks'."""
-        network, moves = self.network, dict.fromkeys((t.name for t in self.network.tensors), 0)
-        for layer in network.layers:
-            if layer.unit is Unit.HOST:
-                continue
-            if len(network.producers[layer.output]) == 1:
-                moves[layer.output] = 1 + moves[layer.output]
-        for tensor in network.tensors:
-            readers = (network.layers[i] for i in network.consumers.get(tensor.name, ()))
-            moves[tensor.name] += any(layer.unit is not Unit.HOST and reads_all(layer, tensor) for layer in readers)
-        return moves
-
-    @cached_property
-    def host_cycles(self) -> int:
-        """Cycles of an image on the host, which does one thing at a time, rounded down."""
-        return sum(
-            int(
-                self.network.tensor[layer.output].elements
-                / self.board.host.elements_per_second
-                * self.board.clock_mhz
-                * 1e6
-            )
-            for layer in self.network.layers
-            if layer.unit is Unit.HOST
-        )
-
     def resources(self, accelerator: Accelerator) -> tuple[Resources, ...]:
         return chunk_resources(self.board, accelerator.chunks, self.limit.dsp)
-
-
-def reads_all(layer: Layer, tensor: Tensor) -> bool:
-    """Whether the windows of a layer cover its whole main input (other operands do not count, they may broadcast)."""
-    nest = layer.nest
-    covered = all(
-        nest.stride[axis] <= nest.span(axis, 1) and nest.span(axis, outputs) - nest.pad[axis] >= size
-        for axis, outputs, size in ((0, nest.oy, nest.iy), (1, nest.ox, nest.ix))
-    )
-    return layer.inputs[0] == tensor.name and covered and nest.g * nest.c * nest.iy * nest.ix == tensor.elements
 
 
 def compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
