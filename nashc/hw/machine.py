@@ -25,6 +25,12 @@ PAGE_BITS = PAGE_BANKS * BANK_BITS * BANK_DEPTH
 """The shared on-chip memory is handed out in pages as wide as a port; a copy of a tensor takes whole pages."""
 
 
+URAM_DEPTH = 4096
+URAM_PAGES = URAM_DEPTH // BANK_DEPTH
+"""Pages that PAGE_BANKS URAMs side by side, a group, are worth. They hold pinned weights of one chunk, which has their
+read port."""
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """Timing constants of the template in cycles and bits.

@@ -207,7 +207,8 @@ def memory_plan(design: Design) -> Table:
     """What lives on chip."""
     plan, network, batch = design.plan, design.network, design.accelerator.batch
     rows = table(
-        f"Memory plan: {plan.peak_banks:,} of {plan.banks:,} BRAM36 banks in use at the peak",
+        f"Memory plan: {plan.peak_banks:,} of {plan.banks:,} BRAM36 banks in use at the peak"
+        + (f", {design.resources.uram} URAM for weights" if design.resources.uram else ""),
         "on chip", "name", ">KiB a copy", ">copies", ">KiB",
     )  # fmt: skip
     for name, copies in plan.resident:

@@ -48,9 +48,10 @@ class Operand:
 
 
 def operands(
-    network: Network, layer: Layer, batch: int, most_pages: int, slot_of: Sequence[int], *, reads_input: bool
-) -> list[Operand]:
-    """The operands of a layer that no design moves less than once."""
+    network: Network, layer: Layer, batch: int, most_pages: int, weight_pages: int, slot_of: Sequence[int], *,
+    reads_input: bool,
+) -> list[Operand]:  # fmt: skip
+    """The operands of a layer that no design moves less than once; weights may be pinned in `weight_pages`."""
     found = []
 
     def stays(name: str) -> bool:
@@ -72,7 +73,7 @@ def operands(
     found.append(Operand(written, held if stays(tensor.name) else 0.0))
     if layer.weights is not None:
         bits = nest.weights * layer.weights.bits * layer.weights.terms
-        found.append(Operand(bits, 0.0, bits / PAGE_BITS if pages(bits) <= most_pages else 0.0))
+        found.append(Operand(bits, 0.0, bits / PAGE_BITS if pages(bits) <= weight_pages else 0.0))
     return found
 
 

@@ -22,7 +22,7 @@ from nashc.core.design import Buffers, Placement, Work
 from nashc.core.loops import Unroll
 from nashc.core.number import Ints
 from nashc.hw.dataflows import DATAFLOWS, Dataflow, distinct_orders
-from nashc.hw.machine import CHANNEL_BLOCK, CHANNEL_PARAMETER_BITS, PAGE_BITS, PARTIAL_SUM_BITS, Machine
+from nashc.hw.machine import CHANNEL_BLOCK, CHANNEL_PARAMETER_BITS, PAGE_BITS, PARTIAL_SUM_BITS, URAM_PAGES, Machine
 from nashc.hw.schedule import Schedule
 from nashc.hw.tiles import TILE_DIMS
 
@@ -178,7 +178,9 @@ class PlanProblem(ctypes.Structure):
     """Layers, switches and tables of an accelerator, as native/plan.cpp declares them."""
 
     _fields_ = (
-        *((name, _I64) for name in ("layers", "chunks", "tensors", "switches", "page_bits")),
+        *((name, _I64) for name in (
+            "layers", "chunks", "tensors", "switches", "page_bits", "uram_groups", "group_bits",
+        )),
         *((name, ctypes.POINTER(_I64)) for name in (
             "chunk", "after_at", "after", "switches_at", "layer_switches", "table_at", "table", "room", "owner",
             "writers_at", "writers", "readers_at", "readers",
@@ -207,7 +209,15 @@ def plan_problem(tables: Tables) -> PlanProblem:
     for name, rows in lists.items():
         flat[f"{name}_at"] = [0, *accumulate(len(row) for row in rows)]
         flat["layer_switches" if name == "switches" else name] = [x for row in rows for x in row]
-    made = PlanProblem(len(place), chunks + 1, len(tensors), len(tables.switches), PAGE_BITS)
+    made = PlanProblem(
+        len(place),
+        chunks + 1,
+        len(tensors),
+        len(tables.switches),
+        PAGE_BITS,
+        tables.uram_groups,
+        URAM_PAGES * PAGE_BITS,
+    )
     for name, values in flat.items():
         setattr(made, name, ctypes.cast((_I64 * max(1, len(values)))(*values), ctypes.POINTER(_I64)))
     return made

@@ -100,6 +100,7 @@ def design_of(
 ) -> Design:
     results = layer_results(network, board, machine, planned)
     used = memory_resources(board, planned.memory_pages, read_ports(c.unit for c in planned.accelerator.chunks))
+    used = used + Resources(uram=planned.uram_groups * PAGE_BANKS)
     for part in chunk_resources:
         used = used + part
     return Design(

@@ -11,7 +11,7 @@ import numpy as np
 from nashc.board import Board
 from nashc.core.network import Layer, Network, Tensor, Unit
 from nashc.core.options import Options
-from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, Machine, pages
+from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, URAM_PAGES, Machine, pages
 from nashc.hw.resources import machine_of, memory_resources, read_ports, usable
 from nashc.search.bound import Operand, energies, least_possible, least_sum, operands, path_cycles, priced
 from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs
@@ -61,6 +61,7 @@ class Nodes:
         self.dram_bits = int(self.board.dram_bytes_per_cycle * 8)
         self.limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
         self.accelerators = 0
+        self.uram_groups = self.limit.uram // PAGE_BANKS if self.options.memory_plan else 0
 
     def nodes(self) -> list[Node]:
         """All nodes with their coarse bounds."""
@@ -124,8 +125,12 @@ class Nodes:
             for tensor in self.network.tensors
             if not self.may_stay(tensor, node)
         )
-        bits += max(0, self.all_weight_bits - node.most_pages * PAGE_BITS)
+        bits += max(0, self.all_weight_bits - self.weight_pages(node) * PAGE_BITS)
         return -(-bits // self.dram_bits)
+
+    def weight_pages(self, node: Node) -> int:
+        """Pages and URAMs, in pages, for pinned weights."""
+        return node.most_pages + self.uram_groups * URAM_PAGES
 
     def may_stay(self, tensor: Tensor, node: Node) -> bool:
         ends = tensor.name in self.network.inputs or tensor.name in self.network.outputs
@@ -179,7 +184,15 @@ class Nodes:
                 slot_of[i] = n
         moved = [
             [
-                operands(self.network, layer, node.batch, node.most_pages, slot_of, reads_input=whole)
+                operands(
+                    self.network,
+                    layer,
+                    node.batch,
+                    node.most_pages,
+                    self.weight_pages(node),
+                    slot_of,
+                    reads_input=whole,
+                )
                 for layer, whole in (self.reading[i] for i in slot.options.slot.layers)
             ]
             for slot in node.slots
@@ -195,7 +208,7 @@ class Nodes:
             for slot, cost, layers in zip(node.slots, costs, moved, strict=True):
                 index = np.flatnonzero(slot.cycles <= high)
                 made.append(priced(slot, index, cost[:, index], layers, self.dram_bits, node.most_pages, low))
-            bound, node.picks = least_possible(made, limits, node.most_pages, low, high)
+            bound, node.picks = least_possible(made, limits, self.weight_pages(node), low, high)
             if node.picks is not None or high >= most or bound < high:
                 break
             low, high = high, min(most, GALLOP * high)

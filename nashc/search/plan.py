@@ -59,6 +59,7 @@ class Planned:
     copies: tuple[int, ...]
     memory_pages: int
     peak_pages: int
+    uram_groups: int
     on: frozenset[int]
 
     @property
@@ -176,6 +177,7 @@ def finished(tables: Tables, on: frozenset[int], schedule: Schedule) -> Planned:
     layers = range(len(tasks))
     lives = tuple((tables.switches[n].tensor, tables.lifetime(n)) for n in sorted(on) if tables.switches[n].tensor)
     peak, copies = occupancy(schedule, tasks, tuple(life for _, life in lives))
+    pinned_pages, groups = tables.pinned(on)
     pinned = sorted(tables.switches[n].layer for n in on if not tables.switches[n].tensor)
     return Planned(
         accelerator=tables.accelerator,
@@ -190,6 +192,7 @@ def finished(tables: Tables, on: frozenset[int], schedule: Schedule) -> Planned:
         pinned=tuple(network.layers[i].name for i in pinned),
         copies=tuple(copies),
         memory_pages=tables.memory_pages,
-        peak_pages=peak + tables.pinned_pages([n for n in on if not tables.switches[n].tensor]),
+        peak_pages=peak + pinned_pages,
+        uram_groups=groups,
         on=on,
     )

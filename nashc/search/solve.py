@@ -135,7 +135,7 @@ class Search(Nodes):
         self.tuners.append(
             Tuner(
                 self.network, self.board, self.machine, self.limit, node.slots, node.batch,
-                (node.least_pages, node.most_pages), self.options.objective, self.space,
+                (node.least_pages, node.most_pages), self.options.objective, self.space, self.uram_groups,
             )
         )  # fmt: skip
         return self.tuners[-1]

@@ -16,7 +16,7 @@ from nashc.core.network import Network, Unit
 from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.energy import layer_pj
 from nashc.hw.latency import Site
-from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PAGE_BITS, Machine, pages
+from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PAGE_BITS, URAM_PAGES, Machine, pages
 from nashc.hw.schedule import Lifetime, Task
 from nashc.hw.tiles import Extents, Tiles
 from nashc.hw.traffic import issue_total, traffic
@@ -41,16 +41,17 @@ class Switch:
 
 
 class Tables:
-    """The layers of a network on an accelerator with `memory_pages` of on-chip memory.
+    """The layers of a network on an accelerator with `memory_pages` of on-chip memory and `uram_groups` for weights.
 
     Raises NoMapping if a layer fits no buffers. Host layers are on chunk -1.
     """
 
     def __init__(
-        self, network: Network, board: Board, machine: Machine, accelerator: Accelerator, memory_pages: int
-    ) -> None:
+        self, network: Network, board: Board, machine: Machine, accelerator: Accelerator, memory_pages: int,
+        uram_groups: int = 0,
+    ) -> None:  # fmt: skip
         self.network, self.board, self.machine = network, board, machine
-        self.accelerator, self.memory_pages = accelerator, memory_pages
+        self.accelerator, self.memory_pages, self.uram_groups = accelerator, memory_pages, uram_groups
         self.works: tuple[Work | None, ...] = tuple(
             None if layer.unit is Unit.HOST else work_of(network, layer, accelerator.batch) for layer in network.layers
         )
@@ -96,7 +97,7 @@ class Tables:
             if work is not None and work.weight_bits:
                 nest = work.nest
                 bits = nest.weights * work.weight_bits * work.terms + CHANNEL_PARAMETER_BITS * nest.g * nest.k
-                if pages(bits) <= self.memory_pages:
+                if pages(bits) <= self.memory_pages + self.uram_groups * URAM_PAGES:
                     found.append(Switch("", i, self.chunk_of[i], pages(bits), bits))
         return found
 
@@ -189,13 +190,19 @@ class Tables:
         replicas = len({self.chunk_of[i] for i in readers})
         return Lifetime(self.network.producers[switch.tensor], readers, switch.pages // replicas)
 
-    def pinned_pages(self, on: Collection[int]) -> int:
-        """Pages of pinned weights; a page has one read port, so chunks do not share one."""
+    def pinned(self, on: Collection[int]) -> tuple[int, int]:
+        """(pages, URAM groups) of pinned weights. Neither has a read port for two chunks, so chunks do not share one; a
+        group goes to the chunk that has most weights left."""
         bits: dict[int, int] = {}
         for n in on:
             switch = self.switches[n]
-            bits[switch.chunk] = bits.get(switch.chunk, 0) + switch.bits
-        return sum(-(-b // PAGE_BITS) for b in bits.values())
+            if not switch.tensor:
+                bits[switch.chunk] = bits.get(switch.chunk, 0) + switch.bits
+        groups = 0
+        while groups < self.uram_groups and any(b > 0 for b in bits.values()):
+            bits[max(bits, key=lambda c: (bits[c], -c))] -= URAM_PAGES * PAGE_BITS
+            groups += 1
+        return sum(-(-b // PAGE_BITS) for b in bits.values() if b > 0), groups
 
 
 @lru_cache(maxsize=200_000)

@@ -66,12 +66,12 @@ class Tuner:
 
     def __init__(
         self, network: Network, board: Board, machine: Machine, limit: Resources, slots: list[BoundedSlot], batch: int,
-        pages: tuple[int, int], objective: str, space: Space,
+        pages: tuple[int, int], objective: str, space: Space, uram_groups: int = 0,
     ) -> None:  # fmt: skip
         self.network, self.board, self.machine, self.limit = network, board, machine, limit
         self.slots, self.batch = slots, batch
         self.least_pages, self.most_pages = pages
-        self.objective, self.space = objective, space
+        self.objective, self.space, self.uram_groups = objective, space, uram_groups
         self.dram_bits = int(board.dram_bytes_per_cycle * 8)
         self.seen: dict[Candidate, Tuned | None] = {}
 
@@ -102,7 +102,9 @@ class Tuner:
                 return None
             accelerator = Accelerator(chunks, self.batch)
             try:
-                tables = Tables(self.network, self.board, self.machine, accelerator, candidate.memory_pages)
+                tables = Tables(
+                    self.network, self.board, self.machine, accelerator, candidate.memory_pages, self.uram_groups
+                )
             except NoMapping:
                 self.seen[candidate] = None
             else:

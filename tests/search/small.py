@@ -16,7 +16,7 @@ from nashc.hw.schedule import first_fit, periodic
 from nashc.search.plan import Effort, finished, in_order, one_by_one
 from nashc.search.solve import Search, compositions
 from nashc.search.space import Space
-from nashc.search.tables import NoMapping, Switch, Tables
+from nashc.search.tables import Switch, Tables
 from nashc.search.tune import Candidate
 
 COMPUTE = (Unit.CONV, Unit.SHIFT, Unit.ADDER)
@@ -92,7 +92,7 @@ def searches(draw, objective="fps"):
     assume(any(layer.unit is not Unit.HOST for layer in network.layers))
     lut, bram36 = draw(st.sampled_from(LIMITS))
     options = Options(objective=objective, batch=draw(st.sampled_from([1, 2, 8])), max_lut=lut, max_bram36=bram36)
-    board = slower_memory(BOARD, draw(st.sampled_from([0.8, 0.25])))
+    board = replace(slower_memory(BOARD, draw(st.sampled_from([0.8, 0.25]))), uram=draw(st.sampled_from([0, 16])))
     return Search(network, board, options, space=Space(unrollings=draw(st.sampled_from([3, 12]))))
 
 
@@ -106,13 +106,9 @@ def accelerators(search, node, chance, count):
         first = chance.choice([1.0, 0.4])
         choice = tuple(order[int(chance.random() * first * len(order))] for order in fastest)
         levels = tuple(chance.choice(search.space.levels) for _ in node.slots)
-        candidate = tuner.filled(Candidate(choice, levels, chance.choice(shares), node.least_pages))
-        chunks = tuner.chunks(candidate)
-        if tuner.used(chunks, candidate.memory_pages).fits(search.limit):
-            try:
-                yield tables_of(search, Accelerator(chunks, node.batch), candidate.memory_pages)
-            except NoMapping:
-                continue
+        made = tuner.tuned(Candidate(choice, levels, chance.choice(shares), node.least_pages))
+        if made is not None:  # it fits the board, and every layer its buffers
+            yield made.tables
             if (found := found + 1) == count:
                 return
     if node.picks is not None:  # what the search itself would take
@@ -140,11 +136,11 @@ def plans(tables, chance, count=12):
 class RandomTables(Tables):
     """Tables without mappings behind them: layers, chunks, pages and cycles are given."""
 
-    def __init__(self, network, chunk_of, memory_pages, switches, cycles):
+    def __init__(self, network, chunk_of, memory_pages, uram_groups, switches, cycles):
         chunk = Chunk(Unit.CONV, "all", "mac", Unroll(), 8, 1, Buffers(1, 1, 1), 1)
         self.network, self.accelerator = network, Accelerator((chunk,) * (max(chunk_of) + 1), 1)
         self.works = (None,) * len(chunk_of)
-        self.chunk_of, self.memory_pages = chunk_of, memory_pages
+        self.chunk_of, self.memory_pages, self.uram_groups = chunk_of, memory_pages, uram_groups
         self.switches = switches
         self.tensor_count = sum(1 for s in switches if s.tensor)
         self.of_layer = own_switches(network, switches)
@@ -183,7 +179,7 @@ def random_tables(draw, most_layers=6, longest=(3, 9, 40)):
             switches.append(Switch(name, -1, -1, draw(st.integers(1, 3)) * replicas, 0))
     for i in range(len(layers)):
         if draw(st.integers(0, 3)) == 0:
-            bits = draw(st.integers(1, 2 * PAGE_BITS))
+            bits = draw(st.integers(1, draw(st.sampled_from([2, 20])) * PAGE_BITS))
             switches.append(Switch("", i, chunk_of[i], -(-bits // PAGE_BITS), bits))
     switches = tuple(switches)
     chance = random.Random(draw(st.integers(0, 10**6)))
@@ -191,4 +187,4 @@ def random_tables(draw, most_layers=6, longest=(3, 9, 40)):
     cycles = tuple(
         tuple(chance.randint(1, most) for _ in range(1 << len(own))) for own in own_switches(network, switches)
     )
-    return RandomTables(network, chunk_of, draw(st.integers(0, 8)), switches, cycles)
+    return RandomTables(network, chunk_of, draw(st.integers(0, 8)), draw(st.integers(0, 2)), switches, cycles)

@@ -3,6 +3,7 @@
 import random
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from small import EFFORT, accelerators, plans, random_tables, searches, tables_of
 
 from nashc.core.network import Unit
+from nashc.hw.machine import PAGE_BITS, URAM_PAGES
 from nashc.hw.schedule import busy
 from nashc.search import compiled
 from nashc.search.mapping import best_mapping
@@ -37,9 +39,7 @@ def simulated_peak(made):
 def test_plans_are_legal_and_fit_the_memory(tables):
     made = plan(tables, least_interval(tables, tables.memory_pages, integer=True), QUICK)
     assert made.interval >= max(busy(made.tasks).values())
-    assert made.peak_pages == simulated_peak(made) + tables.pinned_pages(
-        [n for n in made.on if not tables.switches[n].tensor]
-    )
+    assert made.peak_pages == simulated_peak(made) + tables.pinned(made.on)[0]
     assert made.peak_pages <= tables.memory_pages
     assert {name for name, _ in made.lifetimes} == set(made.resident)
 
@@ -86,3 +86,22 @@ def test_bisection_finds_the_least(count, least):
     asked = []
     least_true(count, lambda n: asked.append(n) or n >= least)
     assert least >= count or min(n for n in asked if n >= least) == least
+
+
+@settings(max_examples=100, deadline=None)
+@given(random_tables(most_layers=6), st.data())
+def test_weights_take_as_few_pages_as_any_deal_of_the_urams_leaves(tables, data):
+    on = data.draw(st.sets(st.integers(0, len(tables.switches) - 1))) if tables.switches else set()
+    bits = [0] * len(tables.accelerator.chunks)
+    for n in on:
+        if not tables.switches[n].tensor:
+            bits[tables.switches[n].chunk] += tables.switches[n].bits
+    pages, groups = tables.pinned(on)
+    deals = product(range(tables.uram_groups + 1), repeat=len(bits))
+    left = [
+        sum(max(0, -(-(b - g * URAM_PAGES * PAGE_BITS) // PAGE_BITS)) for b, g in zip(bits, deal, strict=True))
+        for deal in deals
+        if sum(deal) <= tables.uram_groups
+    ]
+    assert pages == min(left)
+    assert groups <= tables.uram_groups

@@ -25,7 +25,7 @@ using i64 = std::int64_t;
 // switches[switches_at[i] ..]; bit j of an index into its table is its j-th switch. Switches 0 .. tensors-1 are tensors
 // (`room`: pages of one copy for all readers), the others weights (`room`: bits) of the chunk `owner`.
 struct Problem {
-    i64 layers, chunks, tensors, switches, page_bits;
+    i64 layers, chunks, tensors, switches, page_bits, uram_groups, group_bits;
     const i64 *chunk, *after_at, *after, *switches_at, *layer_switches, *table_at, *table;
     const i64 *room, *owner, *writers_at, *writers, *readers_at, *readers;
 };
@@ -158,7 +158,13 @@ class Search {
         std::fill(pinned.begin(), pinned.end(), 0);
         for (i64 w = p.tensors; w < p.switches; w++)
             if (s.on[w]) pinned[p.owner[w]] += p.room[w];
-        for (i64 bits : pinned) base += (bits + p.page_bits - 1) / p.page_bits;
+        for (i64 group = 0; group < p.uram_groups; group++) {
+            auto most = std::max_element(pinned.begin(), pinned.end());
+            if (*most <= 0) break;
+            *most -= p.group_bits;
+        }
+        for (i64 bits : pinned)
+            if (bits > 0) base += (bits + p.page_bits - 1) / p.page_bits;
         std::sort(events.begin(), events.end());
         i64 level = base, peak = base, since = 0;
         peak_at = 0;
