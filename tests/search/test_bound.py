@@ -11,6 +11,7 @@ from small import EFFORT, accelerators, plans, searches, tables_of
 
 from nashc.core.options import OBJECTIVES
 from nashc.hw.schedule import busy, latency
+from nashc.search.coarse import BoundedSlot
 from nashc.search.finish import objective_of
 from nashc.search.memory import least_interval
 from nashc.search.objectives import planned as planned_for
@@ -34,8 +35,15 @@ def test_program_is_below_every_plan_of_an_accelerator(search, seed, pages):
             assert exact.interval <= made.interval
 
 
+def alone(slot, i):
+    """A slot with option i only."""
+    return BoundedSlot(
+        slot.options.only(i), slot.works, slot.row_of_layer, slot.bounds[:, [i]], slot.machine, slot.dram_bits
+    )
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data(), st.integers(0, 10**9))
 def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed):
     """The first bound, the one with memory and DRAM, and the one with exact mappings; each looked for below values on
@@ -46,7 +54,9 @@ def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed)
     node = chance.choice(nodes)
     if chance.random() < 0.6:  # less memory than the board has: more than the first bytes of it is contended
         node = replace(node, least_pages=0, most_pages=chance.randint(0, 9), interval=0, bound=0.0)
-        assume(search.rebound(node))
+    if chance.random() < 0.6:  # one option a slot, so that shares and memory are all that is left between the two
+        node = replace(node, slots=[alone(slot, chance.randrange(len(slot.options))) for slot in node.slots])
+    assume(search.rebound(node))
     values = []
     for tables in accelerators(search, node, chance, 3):
         start = relaxed_for(objective, tables, tables.memory_pages, integer=True)
