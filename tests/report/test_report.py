@@ -79,7 +79,7 @@ def test_certificate_in_words():
     design = compiled().design
     proven = replace(design.certificate, optimal=True, bound=design.certificate.value, stopped="proven")
     assert certificate(replace(design, certificate=proven)).startswith(
-        "Proven optimal for 'fps' in the declared space of 123,456 accelerators (42 refined)"
+        "Proven optimal for 'fps' in the declared space of 123,456 accelerators (42 priced in full)"
     )
     assert "gap 4.00% proven" in certificate(design)
     assert "stopped because the time limit of 30 s." in certificate(design)
