@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from math import inf
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,8 @@ from small import EFFORT, accelerators, plans, searches, tables_of
 
 from nashc.core.options import OBJECTIVES
 from nashc.hw.schedule import busy, latency
+from nashc.search import nodes
+from nashc.search.bound import SHARE_STEPS
 from nashc.search.coarse import BoundedSlot
 from nashc.search.finish import objective_of
 from nashc.search.memory import least_interval
@@ -23,9 +26,9 @@ from nashc.search.plan import plan
 @given(searches(), st.integers(0, 10**9), st.integers(0, 12))
 def test_program_is_below_every_plan_of_an_accelerator(search, seed, pages):
     """The pages are any, not those that the board has left: little memory is where the program has most to say."""
-    chance, nodes = random.Random(seed), search.nodes()
-    assume(nodes)
-    for tables in accelerators(search, chance.choice(nodes), chance, 2):
+    chance, all_nodes = random.Random(seed), search.nodes()
+    assume(all_nodes)
+    for tables in accelerators(search, chance.choice(all_nodes), chance, 2):
         tables = tables_of(search, tables.accelerator, pages)  # noqa: PLW2901
         loose = least_interval(tables, pages, integer=False)
         exact = least_interval(tables, pages, integer=True, at_least=loose.interval, exact=True)
@@ -49,9 +52,9 @@ def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed)
     """The first bound, the one with memory and DRAM, and the one with exact mappings; each looked for below values on
     both sides of what there is."""
     search, chance = data.draw(searches(objective)), random.Random(seed)
-    nodes = search.nodes()
-    assume(nodes)
-    node = chance.choice(nodes)
+    all_nodes = search.nodes()
+    assume(all_nodes)
+    node = chance.choice(all_nodes)
     if chance.random() < 0.6:  # less memory than the board has: more than the first bytes of it is contended
         node = replace(node, least_pages=0, most_pages=chance.randint(0, 9), interval=0, bound=0.0)
     if chance.random() < 0.6:  # one option a slot, so that shares and memory are all that is left between the two
@@ -81,10 +84,39 @@ def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed)
 @settings(max_examples=30, deadline=None)
 @given(searches(), st.integers(0, 10**9))
 def test_fastest_tasks_are_below_those_of_every_plan(search, seed):
-    chance, nodes = random.Random(seed), search.nodes()
-    assume(nodes)
-    for tables in accelerators(search, nodes[0], chance, 1):
+    chance, all_nodes = random.Random(seed), search.nodes()
+    assume(all_nodes)
+    for tables in accelerators(search, all_nodes[0], chance, 1):
         for made in plans(tables, chance):
             assert latency(tables.fastest) <= made.latency
             least = busy(tables.fastest)
             assert all(least[chunk] <= cycles for chunk, cycles in busy(made.tasks).items())
+
+
+@settings(max_examples=150, deadline=None)
+@given(searches(), st.integers(0, 10**9))
+def test_shares_and_page_cycles_of_every_plan_are_within_what_there_is(search, seed):
+    """Term by term: at a plan's interval, no chunk is said to need more of the DRAM or of the memory than it has."""
+    chance, all_nodes = random.Random(seed), search.nodes()
+    assume(all_nodes)
+    node = chance.choice(all_nodes)
+    slots = [alone(slot, chance.randrange(len(slot.options))) for slot in node.slots]
+    node = replace(node, slots=slots, least_pages=0, most_pages=chance.randint(0, 9), interval=0, bound=0.0)
+    assume(search.rebound(node))
+    asked = []
+    for tables in accelerators(search, node, chance, 2):
+        dram = [-(-chunk.dram_bits * SHARE_STEPS // search.dram_bits) - 1 for chunk in tables.accelerator.chunks]
+        start = least_interval(tables, tables.memory_pages, integer=True)
+        for made in [*plans(tables, chance, 3), plan(tables, start, EFFORT)]:
+            with pytest.MonkeyPatch.context() as patch:  # the tables that the bound is made of, at this interval
+                patch.setattr(nodes, "GALLOP", 1.0)
+                patch.setattr(nodes, "least_possible", lambda *args: asked.append(args) or (inf, [(0, 1.0)]))
+                search.strengthen(replace(node, bound=made.interval / node.batch), inf)
+            priced, _, memory, *_ = asked.pop()
+            taken = needed = 0.0
+            for slot, step in zip(priced, dram, strict=True):
+                table, (_, steps) = slot.columns(made.interval)
+                (column,) = np.flatnonzero(steps == step)
+                taken, needed = taken + table[-2, column], needed + table[-1, column]
+            assert taken <= 1
+            assert needed <= memory * made.interval * (1 + 1e-9)
