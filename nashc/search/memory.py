@@ -35,8 +35,6 @@ from nashc.search.tables import Tables
 
 RELATIVE_GAP = 2e-3
 NODE_LIMIT = 200
-LAYER_WEIGHT = 1e-5
-"""What a placement costs beside the interval: of two plans with one interval, layers may wait less in either."""
 OCCUPANCY_ROUNDS = 1
 TOLERANCE = 1e-6
 """How far the solver may be off, in parts of an interval."""
@@ -58,7 +56,7 @@ def least_interval(tables: Tables, room: float, *, integer: bool, at_least: floa
     variables: the interval in it is replaced by the bound found so far, which is below it.
     """
     floor = max(at_least, _busiest_at_least(tables))
-    program = _Program(tables, room, 0.0 if exact else LAYER_WEIGHT)
+    program = _Program(tables, room)
     proves = exact or not integer
 
     def solved(floor: float) -> tuple[np.ndarray, float]:
@@ -85,7 +83,7 @@ def least_total(tables: Tables, room: float, costs: Sequence[Sequence[float]], *
 
     `interval` of the answer is that sum.
     """
-    program = _Program(tables, room, 0.0)
+    program = _Program(tables, room)
     scale = sum(max(row) for row in costs)
     for choices, row in zip(program.choices, costs, strict=True):
         for z, cost in zip(choices, row, strict=True):
@@ -129,8 +127,8 @@ class _Choice:
 class _Program:
     """Rows and columns; the occupancy row is filled in for each estimate of the interval."""
 
-    def __init__(self, tables: Tables, room: float, layer_weight: float) -> None:
-        self.room, self.layer_weight = room, layer_weight
+    def __init__(self, tables: Tables, room: float) -> None:
+        self.room = room
         self.cost: list[float] = []
         self.rows: list[list[tuple[int, float]]] = []
         self.low: list[float] = []
@@ -171,7 +169,7 @@ class _Program:
     def _layer(self, tables: Tables, i: int, row: tuple[int, ...]) -> list[_Choice]:
         """Rows of a layer; its placements."""
         own = tables.of_layer[i]
-        choices = [self._variable(self.layer_weight) for _ in row]
+        choices = [self._variable() for _ in row]
         self.choices.append(choices)
         self.row([(z, 1.0) for z in choices], 1.0, 1.0)
         for j, n in enumerate(own):

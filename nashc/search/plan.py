@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ctypes import CDLL
 from dataclasses import dataclass
 from itertools import accumulate
-from math import inf
+from math import ceil, inf
 
 from nashc.core.design import Accelerator, Placement, Work
 from nashc.hw.schedule import Lifetime, Schedule, Task, busy, first_fit, latency, occupancy, periodic
@@ -28,18 +28,22 @@ ROOMS = (1.0, 0.9, 0.75, 0.6, 0.4, 0.0)
 """Shares of the memory that the program is given in turn, where nothing is compiled."""
 STRETCHES = (*(1 + 0.01 * n for n in range(10)), *(1.1 * 1.04**n for n in range(28)))
 """Intervals to try, in units of the bound: the least that the local search reaches is found by bisection."""
+FINEST = 1_000
+"""Intervals to try between the last one that it reaches and the one before, divided by the layers, where that is more
+than the effort says: small networks are planned quickly, and may be proven."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How hard to look for a plan: changes that the local search tries at each interval from each of so many first
-    schedules."""
+    schedules, and steps of the interval in the end."""
 
     tries: int
     starts: int
+    finer: int
 
 
-QUICK, THOROUGH = Effort(10_000, 2), Effort(40_000, 3)
+QUICK, THOROUGH = Effort(10_000, 2, 1), Effort(40_000, 3, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +145,9 @@ def _by_local_search(native: CDLL, tables: Tables, relaxed: Relaxed, effort: Eff
     asked = compiled.plan_problem(tables)
     made: dict[int, Planned] = {}
 
-    def reached(step: int) -> bool:
+    def reached(interval: int) -> bool:
         """Whether a plan for this interval is found: from the last one, from the schedules with fewest batches in
         flight and so the least in memory, or from the one that always exists."""
-        interval = -int(-bound * STRETCHES[step] // 1)
         possible = [s for s in first if s.interval <= interval]
         starts = [(made[n].on, made[n].schedule) for n in sorted(made)[:1]]
         starts += [(relaxed.on, s) for s in dict.fromkeys([*possible[::-1][: effort.starts - 1], first[0]])]
@@ -152,16 +155,22 @@ def _by_local_search(native: CDLL, tables: Tables, relaxed: Relaxed, effort: Eff
             found = compiled.plan(native, asked, tables.memory_pages, start, interval, effort.tries, seed)
             if found is not None:
                 on, begins = found
-                made[step] = finished(tables, on, Schedule(interval, begins, 0))
+                made[interval] = finished(tables, on, Schedule(interval, begins, 0))
                 return True
         return False
 
-    least_true(sum(bound * stretch < below for stretch in STRETCHES), reached)
+    intervals = [ceil(bound * stretch) for stretch in STRETCHES if bound * stretch < below]
+    step = least_true(len(intervals), lambda n: reached(intervals[n]))
+    finer = max(effort.finer, FINEST // len(tasks))
+    if made and step and finer > 1:
+        low = intervals[step - 1] + 1
+        finer_ones = sorted({low + (min(made) - low) * n // finer for n in range(finer)})
+        least_true(len(finer_ones), lambda n: reached(finer_ones[n]))
     return list(made.values())
 
 
-def least_true(count: int, holds: Callable[[int], bool]) -> None:
-    """Bisect for the least of 0 .. count-1 for which `holds`, which is about monotone and remembers what it found."""
+def least_true(count: int, holds: Callable[[int], bool]) -> int:
+    """Bisect for the least of 0 .. count-1 for which `holds`, which is about monotone; count if there is none."""
     low, high = 0, count
     while low < high:
         middle = (low + high) // 2
@@ -169,6 +178,7 @@ def least_true(count: int, holds: Callable[[int], bool]) -> None:
             high = middle
         else:
             low = middle + 1
+    return low
 
 
 def finished(tables: Tables, on: frozenset[int], schedule: Schedule) -> Planned:

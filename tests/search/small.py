@@ -79,7 +79,7 @@ def networks(draw, most_layers=4, rows=(8, 14, 16), channels=(3, 16, 24), units=
 
 
 BOARD = load_board("fpga-pynq-z2")
-EFFORT = Effort(2_000, 2)
+EFFORT = Effort(2_000, 2, 1)
 KINDS = ["dense", "dense", "dense", "depthwise", "vector", "fork", "fork", "host"]
 LIMITS = [(None, None), (None, 90), (None, 60), (25_000, 100)]
 """(LUT, BRAM36) of the whole design."""
