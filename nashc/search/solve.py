@@ -43,9 +43,9 @@ RELIEFS = (1.0, 1.25)
 """How much longer than their bounds the chunks beside the main one are taken to need, in accelerators to be planned."""
 WRITTEN_OUT = 2_000
 """A node of at most so many accelerators is written out where that may close its gap."""
-TUNED, SURVEYED, PLANNED, REBALANCED = 10, 4, 2, 3
-"""Nodes that are tuned; accelerators that get a quick plan; those of them that get a thorough one; and how often their
-buffers and shares are chosen again for the plan that came out."""
+TUNED, SURVEYED, PLANNED, REBALANCED = 10, 4, 3, 3
+"""Nodes that are tuned; accelerators that get a quick plan; those of them that get a thorough one, in turn that of the
+best plan and that of the best bound; and how often their buffers and shares are chosen again for their plan."""
 NEAR = 1.05
 """Quick plans this near to the best one are worth finding too, as a thorough one may make up for it."""
 MOST_COUNTED = 2**63 - 1
@@ -161,15 +161,19 @@ class Search(Nodes):
                 quick.append((self.value(planned), len(quick), tuner, whole, planned))
         best: Planned | None = None
         least = float("inf")
-        for count, (_, _, tuner, made, planned) in enumerate(sorted(quick, key=lambda t: t[:2])[:PLANNED]):
+        nearest = sorted(quick, key=lambda t: t[:2])
+        deepest = sorted(quick, key=lambda t: (t[3].interval / t[2].batch, t[1]))
+        chosen = dict.fromkeys(t[1] for pair in zip(nearest, deepest, strict=True) for t in pair)
+        for count, number in enumerate(list(chosen)[:PLANNED]):
             self.report("thorough plans", count / PLANNED)
-            for found in self.thorough(tuner, made, planned):
+            _, _, tuner, made, planned = next(t for t in quick if t[1] == number)
+            for found in self.thorough(tuner, made, planned, least):
                 if self.value(found) < least:
                     best, least = found, self.value(found)
         return best, least
 
-    def thorough(self, tuner: Tuner, made: Tuned, planned: Planned) -> Iterator[Planned]:
-        """A quick plan and better ones: buffers and shares chosen again for it, then a longer search."""
+    def thorough(self, tuner: Tuner, made: Tuned, planned: Planned, below: float) -> Iterator[Planned]:
+        """A quick plan and better ones: buffers and shares chosen again for it, then a longer search below `below`."""
         objective = self.options.objective
         for _ in range(REBALANCED if objective == "fps" else 0):
             if self.out_of_time():
@@ -184,7 +188,7 @@ class Search(Nodes):
             made, planned = whole, again
         yield planned
         if not self.out_of_time():
-            yield planned_for(objective, made.tables, made.relaxed, THOROUGH, self.value(planned))
+            yield planned_for(objective, made.tables, made.relaxed, THOROUGH, min(below, self.value(planned)))
 
     def prove(self, nodes: list[Node], best: Planned, value: float) -> tuple[Planned, float, float, str]:
         """(best plan, its value, a bound over the whole space, why it is no better): the loosest nodes are bounded
