@@ -13,16 +13,18 @@ from functools import lru_cache
 
 import numpy as np
 
-from nashc.core.design import Buffers, Placement, Work
+from nashc.board import Board
+from nashc.core.design import Buffers, Placement, Resources, Work
 from nashc.core.loops import Unroll
 from nashc.core.network import Network
 from nashc.core.number import Ints
 from nashc.hw.latency import Site, first_load
 from nashc.hw.machine import Machine
+from nashc.hw.resources import memory_resources, read_ports
 from nashc.hw.tiles import weight_tile_bits
 from nashc.search import compiled
 from nashc.search.mapping import Best, best_mapping, candidate_tiles
-from nashc.search.space import BUFFER_LEVELS, SlotOptions, Space, work_of
+from nashc.search.space import BUFFER_LEVELS, DUAL_PRICES, SlotOptions, Space, work_of
 
 MOST_SUMS = 20_000
 """Sums of costs that `choose` writes out at once; beyond, it keeps the leanest and proves by prices instead."""
@@ -272,3 +274,10 @@ def least_interval(
 def slot_costs(options: SlotOptions, level: int) -> np.ndarray:
     """Resource table of a slot: a row of LUTs for each DSP price, then BRAM18 at a buffer level."""
     return np.vstack([options.prices, options.bram18[level][None, :]])
+
+
+def slot_limits(board: Board, limit: Resources, slots: list[BoundedSlot], memory_pages: int) -> np.ndarray:
+    """What the rows of `slot_costs` may sum to over all slots beside a memory of so many pages."""
+    memory = memory_resources(board, memory_pages, read_ports(s.options.slot.unit for s in slots))
+    luts = [limit.lut - memory.lut + price * limit.dsp for price in DUAL_PRICES]
+    return np.array([*luts, limit.bram18 - memory.bram18], dtype=np.float64)

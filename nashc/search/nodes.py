@@ -12,10 +12,10 @@ from nashc.board import Board
 from nashc.core.network import Layer, Network, Tensor, Unit
 from nashc.core.options import Options
 from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, URAM_PAGES, Machine, pages
-from nashc.hw.resources import machine_of, memory_resources, read_ports, usable
+from nashc.hw.resources import machine_of, usable
 from nashc.search.bound import Operand, energies, least_possible, least_sum, operands, path_cycles, priced
-from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs
-from nashc.search.space import DUAL_PRICES, Slot, SlotOptions, Space, partitions, slot_options
+from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs, slot_limits
+from nashc.search.space import Slot, SlotOptions, Space, partitions, slot_options
 
 Progress = Callable[[str, float], None]
 GALLOP = 1.3
@@ -111,10 +111,8 @@ class Nodes:
         return True
 
     def costs(self, node: Node) -> tuple[list[np.ndarray], np.ndarray]:
-        memory = memory_resources(self.board, node.least_pages, read_ports(s.options.slot.unit for s in node.slots))
-        luts = [self.limit.lut - memory.lut + price * self.limit.dsp for price in DUAL_PRICES]
-        limits = np.array([*luts, self.limit.bram18 - memory.bram18], dtype=np.float64)
         least = min(self.space.levels)
+        limits = slot_limits(self.board, self.limit, node.slots, node.least_pages)
         return [slot_costs(s.options, least) for s in node.slots], limits
 
     def unavoidable(self, node: Node) -> int:

@@ -18,7 +18,7 @@ from nashc.core.design import Accelerator, Chunk, Resources
 from nashc.core.network import Network
 from nashc.hw.machine import Machine
 from nashc.hw.resources import chunk_resources, memory_resources, read_ports
-from nashc.search.coarse import BoundedSlot, choose, slot_costs
+from nashc.search.coarse import BoundedSlot, choose, slot_costs, slot_limits
 from nashc.search.coarse import least_interval as least_busy
 from nashc.search.mapping import best_mapping
 from nashc.search.memory import Relaxed
@@ -326,9 +326,7 @@ class Tuner:
 
     def limits(self, memory_pages: int) -> np.ndarray:
         """What the rows of `slot_costs` may sum to beside a memory of so many pages."""
-        memory = memory_resources(self.board, memory_pages, read_ports(s.options.slot.unit for s in self.slots))
-        luts = [self.limit.lut - memory.lut + price * self.limit.dsp for price in DUAL_PRICES]
-        return np.array([*luts, self.limit.bram18 - memory.bram18], dtype=np.float64)
+        return slot_limits(self.board, self.limit, self.slots, memory_pages)
 
     def tightened(self, limits: np.ndarray, used: Resources) -> np.ndarray:
         """Less for the rows of LUTs, which are optimistic about DSPs, after a choice that did not fit."""
