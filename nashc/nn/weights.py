@@ -1,0 +1,78 @@
+"""Checkpoints in safetensors files: tensors by name, no pickle, nothing that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from nashc.errors import NashcError, did_you_mean
+from nashc.nn.files import replacing
+
+MOST_PROBLEMS = 8
+
+
+def save(module: nn.Module, path: str | Path) -> None:
+    """Write the state of module; a tensor of several names is written once, under the first. Atomic."""
+    first = _first_names(module)
+    tensors = {n: t.detach().contiguous().cpu() for n, t in _state(module).items() if first[n] == n}
+    with replacing(path) as written:
+        save_file(tensors, written)
+
+
+def load(module: nn.Module, path: str | Path) -> nn.Module:
+    """Read the state that `save` wrote into module, in place, and return it.
+
+    Raises NashcError where the file is no safetensors file, or names, shapes or types differ; module is then unchanged.
+    """
+    try:
+        found = load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise NashcError(f"no safetensors file: {error}", where=str(path), hint="write it with nashc.nn.save") from None
+    state, first = _state(module), _first_names(module)
+    if problems := list(_problems(state, first, found)):
+        more = f", and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+        raise NashcError(
+            f"the weights do not fit the module: {'; '.join(problems[:MOST_PROBLEMS])}{more}",
+            where=str(path),
+            hint="build the module as it was when they were saved",
+        )
+    with torch.no_grad():
+        for name, tensor in found.items():
+            state[name].copy_(tensor)
+    return module
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    state = module.state_dict(keep_vars=True)
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise NashcError(f"'{name}' is {type(value).__name__}, not a tensor", hint="keep state in buffers")
+    return state
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    """For each name the first one of the same tensor."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in _state(module).items()}
+
+
+def _problems(state: dict[str, Tensor], first: dict[str, str], found: dict[str, Tensor]) -> Iterator[str]:
+    present = {first.get(name, name) for name in found}
+    for name in state:
+        if first[name] == name and name not in present:
+            yield f"'{name}' is missing"
+    for name, tensor in found.items():
+        if name not in state:
+            close = did_you_mean(name, state)
+            yield f"'{name}' is not in the module" + (f" ({close})" if close.startswith("did you mean") else "")
+        elif tensor.shape != state[name].shape or tensor.dtype != state[name].dtype:
+            yield f"'{name}' is {_kind(tensor)}, the module has {_kind(state[name])}"
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
