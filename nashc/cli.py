@@ -29,6 +29,8 @@ else:
     ParamType = click.ParamType
 
 DONE, BAD_INPUT, DEFECT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 2, 3, 130, 141, 143
+SEARCH_EXTRA = ("torch", "safetensors")
+"""Packages that training and export need, and the rest does not."""
 Command = Callable[..., Any]
 
 
@@ -227,6 +229,45 @@ def inspect_command(model: str, shapes: dict[str, tuple[int, ...]], target: str 
     _show(network_report(import_model(model, shapes), board, verbose=verbose))
 
 
+@cli.command("export")
+@click.argument("factory", metavar="MODULE:FACTORY")
+@click.option("--weights", type=File(), help="Weights of the module: a safetensors file (nashc.nn.save).")
+@click.option(
+    "--shape",
+    "shapes",
+    type=Shape(),
+    metavar="NAME=D,D,...",
+    multiple=True,
+    required=True,
+    callback=_shapes,
+    help="An input of forward, in its order, with its shape; the first size is the batch.",
+)
+@click.option("-o", "--out", required=True, type=File(), help="The ONNX file to write.")
+@click.option("--portable", is_flag=True, help="Write the operators' functions too: stock onnxruntime runs the file.")
+@click.option("--opset", type=int, help="ONNX opset, 18 to 23.")
+@click.option("--fixed-batch", is_flag=True, help="Keep the batch of --shape instead of any.")
+def export_command(
+    factory: str,
+    weights: str | None,
+    shapes: dict[str, tuple[int, ...]],
+    out: str,
+    portable: bool,
+    opset: int | None,
+    fixed_batch: bool,
+) -> None:
+    """Write a PyTorch module, with its shift and adder layers, as an ONNX model.
+
+    MODULE:FACTORY says where it comes from: package.module:factory or file.py:factory, a callable without arguments
+    that returns a torch.nn.Module. This code of yours is imported and run. Needs `pip install nashc[search]`.
+    """
+    from nashc.export import export_factory
+
+    written = export_factory(
+        factory, shapes, out, weights=weights, portable=portable, opset=opset, dynamic_batch=not fixed_batch
+    )
+    click.echo(written)
+
+
 @cli.group("targets", invoke_without_command=True)
 @click.pass_context
 def targets(ctx: click.Context) -> None:
@@ -297,7 +338,9 @@ def run(args: Sequence[str]) -> int:
         return _fail("error: out of memory; use a smaller model or a machine with more memory")
     except RecursionError:
         return _fail("error: the input is nested too deeply")
-    except Exception as error:  # a defect of nashc, whatever it is
+    except Exception as error:  # a defect of nashc, whatever it is, or an extra that is not installed
+        if isinstance(error, ModuleNotFoundError) and error.name in SEARCH_EXTRA:
+            return _fail(f"error: {error.name} is not installed; run pip install 'nashc[search]'")
         if {"-v", "--verbose"} & set(args):
             traceback.print_exc()
         return _fail(f"internal error, please report: {type(error).__name__}: {error} (-v shows where)", DEFECT)
