@@ -12,6 +12,7 @@ import pkgutil
 import onnx
 from nashc.ops import embed, onnx_forms
 from nashc.ops.geometry import ConvGeometry, conv_geometry
+from nashc.ops.native import library
 from nashc.ops.operator import DOMAIN, OPSET, IntegerForm, Operator, Scalar
 from nashc.ops.shift_codes import MAX_CODE, PMAX, decode_shift, encode_shift
 from onnx.reference.op_run import OpRun
@@ -32,6 +33,7 @@ __all__ = [
     "decode_shift",
     "embed_functions",
     "encode_shift",
+    "library",
     "reference_ops",
     "register_schemas",
 ]

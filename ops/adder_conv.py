@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from nashc.ops.geometry import ConvGeometry, columns
-from nashc.ops.operator import Array, Attributes, Inputs, IntegerForm, Operator, Scalar, conv_schema
+from nashc.ops.native import Op
+from nashc.ops.operator import Array, Attributes, Inputs, IntegerForm, NativeForm, Operator, Scalar, conv_schema
 from nashc.ops.shift_conv import sample_input
 
 from nashc.core.network import Unit
@@ -171,6 +172,11 @@ def dequantise(inputs: Inputs, attributes: Attributes, x_scale: float) -> Inputs
     return [None if a is None else (a * np.float32(x_scale)).astype(np.float32) for a in inputs]
 
 
+def native(inputs: Inputs, attributes: Attributes) -> NativeForm:
+    assert inputs[1] is not None
+    return NativeForm(Op.ADDER_F32, inputs[1])
+
+
 OPERATOR = Operator(
     name="AdderConv",
     unit=Unit.ADDER,
@@ -179,6 +185,7 @@ OPERATOR = Operator(
     body=l1_body("float"),
     scalar=scalar,
     sample=sample,
+    native=native,
     tolerance=2,
     integer=IntegerForm("AdderConvInteger", dequantise, lambda attributes, x_scale: x_scale),
 )

@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 from nashc.ops.adder_conv import l1_body, minus_l1
 from nashc.ops.geometry import ConvGeometry
-from nashc.ops.operator import Array, Attributes, Inputs, Operator, Scalar, conv_schema
+from nashc.ops.native import Op
+from nashc.ops.operator import Array, Attributes, Inputs, NativeForm, Operator, Scalar, conv_schema
 from nashc.ops.shift_conv_integer import sample_bytes
 
 from nashc.core.network import Unit
@@ -44,6 +45,13 @@ def sample(rng: np.random.Generator, geometry: ConvGeometry) -> tuple[Inputs, At
     return (sample_bytes(rng, geometry), rng.integers(-128, 128, shape).astype(np.int8)), {}
 
 
+def native(inputs: Inputs, attributes: Attributes) -> NativeForm:
+    x, w = inputs
+    assert x is not None
+    assert w is not None
+    return NativeForm(Op.ADDER_S8 if x.dtype == np.int8 else Op.ADDER_U8, w)
+
+
 OPERATOR = Operator(
     name="AdderConvInteger",
     unit=Unit.ADDER,
@@ -52,4 +60,5 @@ OPERATOR = Operator(
     body=l1_body("int32"),
     scalar=scalar,
     sample=sample,
+    native=native,
 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from nashc.ops.geometry import ConvGeometry, Size, conv_geometry
+from nashc.ops.native import Kernel, Op, Output, Window
 from numpy.typing import NDArray
 from onnx import TensorProto, TypeProto, helper, parser
 from onnx.defs import OpSchema
@@ -53,17 +54,32 @@ class IntegerForm:
     output_scale: Callable[[Attributes, float], float]
 
 
+@dataclass(frozen=True, slots=True)
+class NativeForm:
+    """The call of a native kernel (nashc.ops.native) that computes an operator.
+
+    `weights` [M, C/group, *kernel] in the type of the kernel; with a `scale` [M] (and `bias` [M]) the output is float.
+    """
+
+    op: Op
+    weights: Array
+    scale: Array | None = None
+    bias: Array | None = None
+    x_zero_point: int = 0
+
+
 @dataclass(frozen=True, repr=False)
 class Operator:
     """One definition per operator; everything that implements it is tested against `reference`.
 
     `compute(geometry, inputs, attributes)` is the plain NumPy definition on checked inputs, where `attributes` holds
     the ones that are not ONNX Conv's; `body` is the function in ONNX text syntax without its header; `sample(rng,
-    geometry)` draws valid inputs and own attributes for tests and benchmarks. `weight_lead` counts the axes of W
-    before [M, C/group, *kernel]; `per_channel` maps an input name to whether [1] is allowed besides [M]; `scalars`
-    names inputs with one element. `check(inputs, attributes, where)` raises NashcError for values that types and
-    shapes do not rule out; an input of unknown value is None there. `tolerance` is how many float32 roundings an
-    output needs besides one per tap; None for exact integers.
+    geometry)` draws valid inputs and own attributes for tests and benchmarks; `native(inputs, attributes)` is the
+    kernel call that computes it. `weight_lead` counts the axes of W before [M, C/group, *kernel]; `per_channel` maps
+    an input name to whether [1] is allowed besides [M]; `scalars` names inputs with one element. `check(inputs,
+    attributes, where)` raises NashcError for values that types and shapes do not rule out; an input of unknown value
+    is None there. `tolerance` is how many float32 roundings an output needs besides one per tap; None for exact
+    integers.
     """
 
     name: str
@@ -73,6 +89,7 @@ class Operator:
     body: str
     scalar: Callable[[Inputs, Attributes], Scalar]
     sample: Callable[[np.random.Generator, ConvGeometry], tuple[Inputs, Attributes]]
+    native: Callable[[Inputs, Attributes], NativeForm]
     tolerance: int | None = None
     integer: IntegerForm | None = None
     weight_lead: int = 0
@@ -85,7 +102,13 @@ class Operator:
 
     def reference(self, *inputs: Array | None, where: str = "", **attributes: Any) -> Array:
         """NumPy reference; inputs and attributes as in the ONNX signature, None for an absent optional input."""
-        where = where or self.name
+        arrays, own, geometry = self._call(inputs, attributes, where or self.name)
+        return self.compute(geometry, arrays, own)
+
+    def _call(
+        self, inputs: Inputs, attributes: Attributes, where: str
+    ) -> tuple[list[Array | None], dict[str, Any], ConvGeometry]:
+        """Checked inputs, own attributes and geometry of one call."""
         arrays = self._checked(inputs, where)
         own = {**self.own_defaults, **{n: v for n, v in attributes.items() if n in self.own_defaults}}
         conv = {n: v for n, v in attributes.items() if n not in self.own_defaults}
@@ -96,7 +119,31 @@ class Operator:
         geometry = self.geometry([None if a is None else a.shape for a in arrays], conv, where)
         if self.check is not None:
             self.check(arrays, own, where)
-        return self.compute(geometry, arrays, own)
+        return arrays, own, geometry
+
+    def run_native(
+        self, *inputs: Array | None, instruction_set: str | None = None, threads: int = 1, **attributes: Any
+    ) -> Array:
+        """Output by the native kernel; inputs and attributes as for `reference`, which it checks them like."""
+        arrays, own, geometry = self._call(inputs, attributes, self.name)
+        form = self.native(arrays, own)
+        output = Output.SUM if form.scale is None else Output.F32
+        weights = form.weights
+        x = arrays[0]
+        assert x is not None
+        if len(geometry.kernel) == 1:
+            weights, x = weights[:, :, None], x[:, :, None]
+        kernel = Kernel(
+            form.op,
+            weights,
+            Window.of(geometry),
+            output=output,
+            scale=form.scale,
+            bias=form.bias,
+            instruction_set=instruction_set,
+        )
+        y = kernel.run(x, x_zero_point=form.x_zero_point, threads=threads)
+        return y if len(geometry.kernel) == 2 else y[:, :, 0]
 
     def geometry(self, shapes: Sequence[Shape | None], attributes: Attributes, where: str = "") -> ConvGeometry:
         """Geometry from the input shapes (X, W and then any that are known) and Conv attributes; raises NashcError."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from nashc.ops.geometry import ConvGeometry, columns
-from nashc.ops.operator import Array, Attributes, Inputs, IntegerForm, Operator, Scalar, conv_schema
+from nashc.ops.native import Op, decode_f32
+from nashc.ops.operator import Array, Attributes, Inputs, IntegerForm, NativeForm, Operator, Scalar, conv_schema
 from nashc.ops.shift_codes import MAX_CODE, PMAX, check_codes, term_values
 
 from nashc.core.network import Unit
@@ -127,6 +128,14 @@ def output_scale(attributes: Attributes, x_scale: float) -> float:
     return float(x_scale * 2.0 ** -attributes["pmax"])
 
 
+def native(inputs: Inputs, attributes: Attributes) -> NativeForm:
+    _, codes, scale, bias = inputs
+    assert codes is not None
+    assert scale is not None
+    m = codes.shape[1]
+    return NativeForm(Op.MULTIPLY_F32, decode_f32(codes), np.broadcast_to(scale, m), bias)
+
+
 OPERATOR = Operator(
     name="ShiftConv",
     unit=Unit.SHIFT,
@@ -135,6 +144,7 @@ OPERATOR = Operator(
     body=BODY,
     scalar=scalar,
     sample=sample,
+    native=native,
     tolerance=4,
     integer=IntegerForm(
         "ShiftConvInteger", dequantise, lambda attributes, x_scale: x_scale * 2.0 ** -attributes["pmax"]

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 from nashc.ops.geometry import ConvGeometry, columns
-from nashc.ops.operator import Array, Attributes, Inputs, Operator, Scalar, conv_schema
+from nashc.ops.native import Op, decode_s32
+from nashc.ops.operator import Array, Attributes, Inputs, NativeForm, Operator, Scalar, conv_schema
 from nashc.ops.shift_codes import MAX_CODE, PMAX, check_codes, term_values
 from nashc.ops.shift_conv import sample_codes
 
@@ -157,6 +158,15 @@ def sample(rng: np.random.Generator, geometry: ConvGeometry) -> tuple[Inputs, At
     return (x, sample_codes(rng, geometry, pmax + 1), zero_point), {"pmax": pmax}
 
 
+def native(inputs: Inputs, attributes: Attributes) -> NativeForm:
+    x, codes, zero_point = inputs
+    assert x is not None
+    assert codes is not None
+    op = Op.MULTIPLY_S8 if x.dtype == np.int8 else Op.MULTIPLY_U8
+    zero = 0 if zero_point is None else int(zero_point.reshape(()))
+    return NativeForm(op, decode_s32(codes, attributes["pmax"]), x_zero_point=zero)
+
+
 OPERATOR = Operator(
     name="ShiftConvInteger",
     unit=Unit.SHIFT,
@@ -165,6 +175,7 @@ OPERATOR = Operator(
     body=BODY,
     scalar=scalar,
     sample=sample,
+    native=native,
     weight_lead=1,
     scalars=("x_zero_point",),
     check=check,

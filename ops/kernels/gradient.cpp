@@ -1,0 +1,181 @@
+// The adder's gradient for x: for each phase of the stride a correlation of dy, with the weights clamped around x.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <new>
+
+#include "kernel.h"
+#include "memory.h"
+
+namespace nashc {
+namespace {
+
+constexpr int64_t PANEL_BYTES = 24 * 1024;
+
+thread_local Scratch planes_memory, panel_memory, phase_memory;
+
+// Of one axis and one phase of the input positions: the taps that reach it, and where in dy they find their output.
+struct Reach {
+    int64_t count;              // positions phase, phase + stride, ... of the input
+    std::vector<int64_t> taps;  // their numbers
+    Axis axis;
+
+    Reach(int64_t input, int64_t outputs, int64_t kernel, int64_t stride, int64_t dilation, int64_t before,
+          int64_t phase)
+        : count((input - phase + stride - 1) / stride), axis{outputs, count, 1, 0, {0}, {}, {}, count} {
+        std::vector<int64_t> shifts;
+        for (int64_t tap = 0; tap < kernel; tap++)
+            if ((phase + before - tap * dilation) % stride == 0) {
+                taps.push_back(tap);
+                shifts.push_back((phase + before - tap * dilation) / stride);
+            }
+        if (taps.empty()) return;
+        const auto ends = std::minmax_element(shifts.begin(), shifts.end());
+        axis.before = -*ends.first;
+        axis.length = count + *ends.second - *ends.first;
+        for (int64_t shift : shifts) {
+            axis.tap_phase.push_back(0);
+            axis.tap_shift.push_back(shift - *ends.first);
+        }
+    }
+};
+
+struct Rows {
+    const float* plane;
+    int64_t width;
+
+    static void row(const void* context, int64_t row, char* lanes) {
+        const auto& self = *static_cast<const Rows*>(context);
+        memcpy(lanes, self.plane + row * self.width, (size_t)self.width * 4);
+    }
+};
+
+struct Gradients {
+    const nashc_layer& layer;
+    const InstructionSet& isa;
+    const float *x, *weights, *dy;
+    float* dx;
+    int64_t height, width, out_height, out_width, channels, filters;
+    std::atomic<bool> failed{false};
+
+    char* allocate(Scratch& memory, int64_t bytes) {
+        char* found = bytes < (int64_t)1 << 46 ? memory.get((size_t)bytes) : nullptr;
+        if (!found) failed = true;
+        return found;
+    }
+
+    // [blocks][filters][taps][rows]: of group g, the taps that reach a phase
+    std::vector<float> pack_weights(int64_t g, const std::vector<int>& blocks, const Reach& y, const Reach& x_) const {
+        std::vector<float> packed;
+        packed.reserve((size_t)(filters * channels) * y.taps.size() * x_.taps.size());
+        int64_t c = 0;
+        for (int rows : blocks) {
+            for (int64_t m = 0; m < filters; m++)
+                for (int64_t r : y.taps)
+                    for (int64_t q : x_.taps)
+                        for (int i = 0; i < rows; i++)
+                            packed.push_back(weights[(((g * filters + m) * channels + c + i) * layer.kernel[0] + r) *
+                                                         layer.kernel[1] + q]);
+            c += rows;
+        }
+        return packed;
+    }
+
+    void phase(int64_t n, int64_t g, int64_t phase_y, int64_t phase_x, const std::vector<int>& blocks,
+               const Parallel& parallel) {
+        const int64_t sy = layer.strides[0], sx = layer.strides[1];
+        Reach y(height, out_height, layer.kernel[0], sy, layer.dilations[0], layer.pads[0], phase_y);
+        Reach x_(width, out_width, layer.kernel[1], sx, layer.dilations[1], layer.pads[1], phase_x);
+        const int64_t pixels = y.count * x_.count, taps = (int64_t)(y.taps.size() * x_.taps.size());
+        const int64_t first_channel = (n * layer.in_channels + g * channels) * height * width;
+        const bool gathered = sy > 1 || sx > 1;
+        auto positions = [&](auto&& visit) {
+            for (int64_t c = 0, i = 0; c < channels; c++)
+                for (int64_t j = 0; j < y.count; j++)
+                    for (int64_t k = 0; k < x_.count; k++, i++)
+                        visit(i, first_channel + (c * height + j * sy + phase_y) * width + k * sx + phase_x);
+        };
+        if (pixels < 1) return;
+        if (!taps) return positions([&](int64_t, int64_t at) { dx[at] = 0; });
+
+        const float* from = x + first_channel;
+        float* to = dx + first_channel;
+        if (gathered) {
+            char* memory = allocate(phase_memory, 2 * channels * pixels * 4);
+            if (!memory) return;
+            float *near = reinterpret_cast<float*>(memory), *far = near + channels * pixels;
+            positions([&](int64_t i, int64_t at) { near[i] = x[at]; });
+            from = near, to = far;
+        }
+        const std::vector<float> packed = pack_weights(g, blocks, y, x_);
+        const Planes planes(y.axis, x_.axis, 4);
+        char* dy_planes = allocate(planes_memory, filters * planes.bytes + VECTOR_SLACK);
+        if (!dy_planes) return;
+        auto plane = [&](int64_t m) {
+            Rows rows{dy + (n * layer.out_channels + g * filters + m) * out_height * out_width, out_width};
+            std::vector<float> row((size_t)out_width);
+            fill(planes, RowSource{Rows::row, &rows}, 0, dy_planes + m * planes.bytes,
+                 reinterpret_cast<char*>(row.data()));
+        };
+        parallel(filters, plane);
+        const int64_t tile = VECTORS * isa.vector_bytes / 4;
+        auto one = [&](int64_t t) { compute(planes, dy_planes, taps, packed, blocks, t * tile, pixels, from, to); };
+        parallel((pixels + tile - 1) / tile, one);
+        if (gathered) positions([&](int64_t i, int64_t at) { dx[at] = to[i]; });
+    }
+
+    void compute(const Planes& planes, const char* dy_planes, int64_t taps, const std::vector<float>& packed,
+                 const std::vector<int>& blocks, int64_t pixel, int64_t pixels, const float* from, float* to) {
+        const int64_t step_bytes = VECTORS * isa.vector_bytes, tile = step_bytes / 4, steps = filters * taps;
+        const int64_t panel_steps = std::min(steps, PANEL_BYTES / step_bytes), count = std::min(tile, pixels - pixel);
+        char* panel = allocate(panel_memory, panel_steps * step_bytes + 2 * VECTOR_SLACK);
+        if (!panel) return;
+        Run runs[VECTORS * 64 / 4];
+        const int64_t run_count = planes.runs(pixel, count, tile / VECTORS, runs);
+        for (int64_t first = 0; first < steps; first += panel_steps) {
+            const int64_t last = std::min(steps, first + panel_steps);
+            isa.pack(dy_planes, planes.bytes, planes.tap_bytes.data(), taps, first, last, runs, run_count, panel);
+            int64_t c = 0;
+            for (int rows : blocks) {
+                isa.gradient[rows - 1](panel, packed.data() + c * steps + first * rows, last - first,
+                                       from + c * pixels + pixel, to + c * pixels + pixel, pixels, count, first > 0);
+                c += rows;
+            }
+        }
+    }
+};
+
+}  // namespace
+}  // namespace nashc
+
+using namespace nashc;
+
+extern "C" int nashc_adder_input_gradient(const nashc_layer* layer, const float* x, const float* weights,
+                                          const float* dy, int64_t batch, int64_t height, int64_t width, float* dx,
+                                          const char* instruction_set, nashc_parallel_for loop, void* pool,
+                                          int32_t threads) try {
+    const InstructionSet* isa = find_instruction_set(instruction_set);
+    int64_t out_height, out_width;
+    if (!isa || !check_geometry(*layer).empty() || batch < 1 ||
+        !output_size(*layer, height, width, &out_height, &out_width))
+        return -1;
+    Gradients gradients{*layer, *isa, x, weights, dy, dx, height, width, out_height, out_width,
+                        layer->in_channels / layer->groups, layer->out_channels / layer->groups};
+    const std::vector<int> blocks = even_blocks(gradients.channels, isa->gradient_rows);
+    const Parallel parallel{threads > 1 ? loop : nullptr, pool, std::max(1, threads)};
+    const bool whole = batch >= 4 * parallel.threads;
+    const Parallel inner = whole ? Parallel{nullptr, nullptr, 1} : parallel;
+    auto image = [&](int64_t n) {
+        try {
+            for (int64_t g = 0; g < layer->groups; g++)
+                for (int64_t a = 0; a < layer->strides[0]; a++)
+                    for (int64_t b = 0; b < layer->strides[1]; b++) gradients.phase(n, g, a, b, blocks, inner);
+        } catch (const std::bad_alloc&) {
+            gradients.failed = true;
+        }
+    };
+    (whole ? parallel : Parallel{nullptr, nullptr, 1})(batch, image);
+    return gradients.failed ? -1 : 0;
+} catch (const std::bad_alloc&) {
+    return -1;
+}

@@ -1,0 +1,323 @@
+// The kernels for one instruction set, over its `Simd`. Included by isa_*.cpp after Simd is defined, inside their
+// anonymous namespace: code that is compiled for a newer machine must never be merged with that of an older one, so
+// nothing here uses templates of the standard library.
+
+#define NASHC_UNROLL _Pragma("GCC unroll 8")
+#define NASHC_INLINE inline __attribute__((always_inline))
+
+using F = Simd::F;
+using I = Simd::I;
+constexpr int WORDS = Simd::BYTES / 4;  // 32-bit lanes
+
+constexpr bool is_float(int mode) { return mode == ADD_F32 || mode == MUL_F32; }
+constexpr bool is_adder(int mode) { return mode == ADD_F32 || mode == SAD; }
+
+// ---- from sums to outputs
+
+NASHC_INLINE void store_quantised(const Epilogue& e, F value, char* y) {
+    Simd::store_bytes(y, Simd::add32(Simd::round(value), Simd::set32(e.zero_point)));
+}
+
+NASHC_INLINE F affine(const Epilogue& e, int row, F sum) {
+    // a product and then a sum, never fused: every instruction set rounds alike
+    F value = Simd::add(Simd::mul(sum, Simd::set(e.scale[row])), Simd::set(e.bias[row]));
+    return Simd::min(Simd::set(e.highest), Simd::max(Simd::set(e.lowest), value));  // NaN stays
+}
+
+// One vector of WORDS sums of channel `row` to y.
+NASHC_INLINE void finish_float(const Epilogue& e, int row, F sum, char* y) {
+    if (e.negate) sum = Simd::neg(sum);
+    if (e.output == 0) return Simd::store((float*)y, sum);
+    F value = affine(e, row, sum);
+    if (e.output == 1) return Simd::store((float*)y, value);
+    store_quantised(e, value, y);
+}
+
+NASHC_INLINE void finish_integer(const Epilogue& e, int row, I sum, char* y) {
+    I offset = Simd::set32(e.offset[row]);
+    I total = e.negate ? Simd::sub32(offset, sum) : Simd::add32(offset, sum);
+    if (e.output == 0) return Simd::store_i(y, total);
+    F value = affine(e, row, Simd::to_float(total));
+    if (e.output == 1) return Simd::store((float*)y, value);
+    store_quantised(e, value, y);
+}
+
+constexpr int size_of_output(int output) { return output <= 1 ? 4 : 1; }
+
+// `vectors` vectors of sums of one channel; the last may be partial.
+template <class Value, int COUNT, class Finish>
+NASHC_INLINE void finish_row(const Epilogue& e, const Value* sums, char* y, Finish finish) {
+    const int size = size_of_output(e.output), full = WORDS * COUNT;
+    if (__builtin_expect(e.count >= full, 1)) {
+        NASHC_UNROLL for (int v = 0; v < COUNT; v++) finish(sums[v], y + (ptrdiff_t)v * WORDS * size);
+        return;
+    }
+    alignas(64) char kept[COUNT * Simd::BYTES];
+    NASHC_UNROLL for (int v = 0; v < COUNT; v++) finish(sums[v], kept + (ptrdiff_t)v * WORDS * size);
+    memcpy(y, kept, (size_t)e.count * size);
+}
+
+// ---- tiles
+
+inline void pack(const char* planes, int64_t plane_bytes, const int64_t* tap_bytes, int64_t taps, int64_t first,
+                 int64_t last, const Run* runs, int64_t run_count, char* panel) {
+    const char* plane = planes + first / taps * plane_bytes;
+    int64_t tap = first % taps;
+    const bool whole = run_count == VECTORS && runs[1].target_bytes == Simd::BYTES;
+    const int64_t a = runs[0].source_bytes, b = whole ? runs[1].source_bytes : 0;
+    for (int64_t k = first; k < last; k++, panel += VECTORS * Simd::BYTES) {
+        const char* from = plane + tap_bytes[tap];
+        if (whole) {
+            Simd::store_i(panel, Simd::load_i(from + a));
+            Simd::store_i(panel + Simd::BYTES, Simd::load_i(from + b));
+        } else {
+            for (int64_t r = 0; r < run_count; r++)
+                Simd::store_i(panel + runs[r].target_bytes, Simd::load_i(from + runs[r].source_bytes));
+        }
+        if (++tap == taps) tap = 0, plane += plane_bytes;
+    }
+}
+
+// ---- blocks of channels times tiles of pixels
+
+template <int MODE>
+NASHC_INLINE I step(I sum, I x, I w) {
+    if (MODE == SAD) return Simd::add32(sum, Simd::sad(x, w));
+    if (MODE == DOT4) return Simd::dot4(sum, x, w);
+    if (MODE == DOT2) return Simd::dot2(sum, x, w);
+    return Simd::add32(sum, Simd::mul32(x, w));
+}
+
+template <int MODE, int ROWS>
+void micro_integer(const char* panel, const char* weights, int64_t steps, char* kept, bool load, const Epilogue* e) {
+    I sums[ROWS][VECTORS];
+    NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < VECTORS; v++)
+        sums[r][v] = load ? Simd::load_i(kept + (r * VECTORS + v) * Simd::BYTES) : Simd::set32(0);
+    for (int64_t k = 0; k < steps; k++) {
+        I x[VECTORS];
+        NASHC_UNROLL for (int v = 0; v < VECTORS; v++) x[v] = Simd::load_i(panel + v * Simd::BYTES);
+        NASHC_UNROLL for (int r = 0; r < ROWS; r++) {
+            I w = LANE_BYTES[MODE] == 8 ? Simd::spread64(weights + r * 8) : Simd::spread32(weights + r * 4);
+            NASHC_UNROLL for (int v = 0; v < VECTORS; v++) sums[r][v] = step<MODE>(sums[r][v], x[v], w);
+        }
+        panel += VECTORS * Simd::BYTES;
+        weights += ROWS * LANE_BYTES[MODE];
+    }
+    if (!e) {
+        NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < VECTORS; v++)
+            Simd::store_i(kept + (r * VECTORS + v) * Simd::BYTES, sums[r][v]);
+        return;
+    }
+    NASHC_UNROLL for (int r = 0; r < ROWS; r++) {
+        char* y = e->y + r * e->row_bytes;
+        auto finish = [&](I sum, char* at) { finish_integer(*e, r, sum, at); };
+        if (MODE == SAD) {
+            I narrow = Simd::narrow64(sums[r][0], sums[r][1]);
+            finish_row<I, 1>(*e, &narrow, y, finish);
+        } else {
+            finish_row<I, VECTORS>(*e, sums[r], y, finish);
+        }
+    }
+}
+
+template <int MODE, int ROWS>
+void micro_float(const char* panel, const char* weights, int64_t steps, char* kept, bool load, const Epilogue* e) {
+    F sums[ROWS][VECTORS];
+    const F one = Simd::one();
+    NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < VECTORS; v++)
+        sums[r][v] = load ? Simd::load((const float*)(kept + (r * VECTORS + v) * Simd::BYTES)) : Simd::set(0);
+    const float* x_at = (const float*)panel;
+    const float* w_at = (const float*)weights;
+    for (int64_t k = 0; k < steps; k++) {
+        F x[VECTORS];
+        NASHC_UNROLL for (int v = 0; v < VECTORS; v++) x[v] = Simd::load(x_at + v * WORDS);
+        NASHC_UNROLL for (int r = 0; r < ROWS; r++) {
+            F w = Simd::set(w_at[r]);
+            NASHC_UNROLL for (int v = 0; v < VECTORS; v++)
+                // times one: the sum moves to the multipliers' ports, and rounds as a sum does
+                sums[r][v] = MODE == ADD_F32 ? Simd::fma(Simd::abs(Simd::sub(x[v], w)), one, sums[r][v])
+                                             : Simd::fma(x[v], w, sums[r][v]);
+        }
+        x_at += VECTORS * WORDS;
+        w_at += ROWS;
+    }
+    if (!e) {
+        NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < VECTORS; v++)
+            Simd::store((float*)(kept + (r * VECTORS + v) * Simd::BYTES), sums[r][v]);
+        return;
+    }
+    NASHC_UNROLL for (int r = 0; r < ROWS; r++)
+        finish_row<F, VECTORS>(*e, sums[r], e->y + r * e->row_bytes,
+                               [&](F sum, char* at) { finish_float(*e, r, sum, at); });
+}
+
+template <int MODE, int ROWS>
+struct Choose {
+    static constexpr Micro micro = is_float(MODE) ? micro_float<MODE, ROWS> : micro_integer<MODE, ROWS>;
+};
+
+#define NASHC_MICRO(mode)                                                                            \
+    {Choose<mode, 1>::micro, Choose<mode, 2>::micro, Choose<mode, 3>::micro, Choose<mode, 4>::micro, \
+     Choose<mode, 5>::micro, Choose<mode, 6>::micro, Choose<mode, 7>::micro, Choose<mode, 8>::micro}
+
+// ---- depthwise: one channel, taps of a plane
+
+template <int MODE>
+void depthwise_float(const Depthwise& layer, const char* plane, int64_t count, Epilogue e) {
+    constexpr int WIDE = 4;
+    const float* x = (const float*)plane;
+    const float* w = (const float*)layer.weights;
+    const int size = size_of_output(e.output);
+    char* y = e.y;
+    auto finish = [&](F sum, char* at) { finish_float(e, 0, sum, at); };
+    const F one = Simd::one();
+    auto tap = [&](F sum, const float* at, F weight) {
+        return MODE == ADD_F32 ? Simd::fma(Simd::abs(Simd::sub(Simd::load(at), weight)), one, sum)
+                               : Simd::fma(Simd::load(at), weight, sum);
+    };
+    int64_t i = 0;
+    for (; i + WIDE * WORDS <= count; i += WIDE * WORDS, y += WIDE * WORDS * size) {
+        F sums[WIDE];
+        NASHC_UNROLL for (int v = 0; v < WIDE; v++) sums[v] = Simd::set(0);
+        for (int64_t t = 0; t < layer.taps; t++) {
+            F weight = Simd::set(w[t]);
+            const float* at = x + i + layer.offsets[t];
+            NASHC_UNROLL for (int v = 0; v < WIDE; v++) sums[v] = tap(sums[v], at + v * WORDS, weight);
+        }
+        e.count = WIDE * WORDS;
+        finish_row<F, WIDE>(e, sums, y, finish);
+    }
+    for (; i < count; i += WORDS, y += WORDS * size) {
+        F sum = Simd::set(0);
+        for (int64_t t = 0; t < layer.taps; t++) sum = tap(sum, x + i + layer.offsets[t], Simd::set(w[t]));
+        e.count = (int)(count - i);
+        finish_row<F, 1>(e, &sum, y, finish);
+    }
+}
+
+// Differences of at most 383 in unsigned 16-bit sums: at most 171 taps.
+inline void depthwise_add_s16(const Depthwise& layer, const char* plane, int64_t count, Epilogue e) {
+    const int16_t* x = (const int16_t*)plane;
+    const int16_t* w = (const int16_t*)layer.weights;
+    const int size = size_of_output(e.output);
+    char* y = e.y;
+    auto finish = [&](I sum, char* at) { finish_integer(e, 0, sum, at); };
+    for (int64_t i = 0; i < count; i += 2 * WORDS, y += 2 * WORDS * size) {
+        I sum = Simd::set32(0), other = sum;
+        int64_t t = 0;
+        for (; t + 2 <= layer.taps; t += 2) {
+            const int16_t *a = x + i + layer.offsets[t], *b = x + i + layer.offsets[t + 1];
+            sum = Simd::add16(sum, Simd::abs16(Simd::sub16(Simd::load_i(a), Simd::set16(w[t]))));
+            other = Simd::add16(other, Simd::abs16(Simd::sub16(Simd::load_i(b), Simd::set16(w[t + 1]))));
+        }
+        if (t < layer.taps)
+            sum = Simd::add16(sum, Simd::abs16(Simd::sub16(Simd::load_i(x + i + layer.offsets[t]), Simd::set16(w[t]))));
+        sum = Simd::add16(sum, other);
+        I sums[2] = {Simd::low_u16(sum), Simd::high_u16(sum)};
+        e.count = (int)(count - i);
+        finish_row<I, 2>(e, sums, y, finish);
+    }
+}
+
+// Pairs of taps side by side, then two products in one instruction.
+inline void depthwise_mul_s16(const Depthwise& layer, const char* plane, int64_t count, Epilogue e) {
+    const int16_t* x = (const int16_t*)plane;
+    const int16_t* w = (const int16_t*)layer.weights;
+    const int size = size_of_output(e.output);
+    char* y = e.y;
+    auto finish = [&](I sum, char* at) { finish_integer(e, 0, sum, at); };
+    for (int64_t i = 0; i < count; i += 2 * WORDS, y += 2 * WORDS * size) {
+        I even = Simd::set32(0), odd = even;
+        for (int64_t t = 0; t < layer.taps; t += 2) {
+            const bool pair = t + 1 < layer.taps;
+            I a = Simd::load_i(x + i + layer.offsets[t]);
+            I b = pair ? Simd::load_i(x + i + layer.offsets[t + 1]) : Simd::set32(0);
+            I weight = Simd::set32((int32_t)((uint16_t)w[t] | (uint32_t)(uint16_t)(pair ? w[t + 1] : 0) << 16));
+            even = Simd::dot2(even, Simd::unpack_low16(a, b), weight);
+            odd = Simd::dot2(odd, Simd::unpack_high16(a, b), weight);
+        }
+        I sums[2];
+        Simd::in_order(even, odd, sums);
+        e.count = (int)(count - i);
+        finish_row<I, 2>(e, sums, y, finish);
+    }
+}
+
+// ---- the adder's gradient for x
+
+template <int ROWS>
+void gradient(const char* panel, const float* weights, int64_t steps, const float* x, float* dx, ptrdiff_t row,
+              int64_t count, bool load) {
+    F sums[ROWS][VECTORS], here[ROWS][VECTORS];
+    alignas(64) float kept[VECTORS * WORDS] = {};
+    const bool full = count >= VECTORS * WORDS;
+    NASHC_UNROLL for (int r = 0; r < ROWS; r++) {
+        const float* from = x + r * row;
+        if (!full) memcpy(kept, from, (size_t)count * 4), from = kept;
+        NASHC_UNROLL for (int v = 0; v < VECTORS; v++) here[r][v] = Simd::load(from + v * WORDS);
+        const float* before = dx + r * row;
+        if (!full && load) memcpy(kept, before, (size_t)count * 4), before = kept;
+        NASHC_UNROLL for (int v = 0; v < VECTORS; v++) sums[r][v] = load ? Simd::load(before + v * WORDS) : Simd::set(0);
+    }
+    const F one = Simd::set(1), minus_one = Simd::set(-1);
+    const float* dy = (const float*)panel;
+    for (int64_t k = 0; k < steps; k++) {
+        F g[VECTORS];
+        NASHC_UNROLL for (int v = 0; v < VECTORS; v++) g[v] = Simd::load(dy + v * WORDS);
+        NASHC_UNROLL for (int r = 0; r < ROWS; r++) {
+            F w = Simd::set(weights[r]);
+            NASHC_UNROLL for (int v = 0; v < VECTORS; v++) {
+                F slope = Simd::max(minus_one, Simd::min(one, Simd::sub(w, here[r][v])));
+                sums[r][v] = Simd::fma(slope, g[v], sums[r][v]);
+            }
+        }
+        dy += VECTORS * WORDS;
+        weights += ROWS;
+    }
+    NASHC_UNROLL for (int r = 0; r < ROWS; r++) {
+        float* to = full ? dx + r * row : kept;
+        NASHC_UNROLL for (int v = 0; v < VECTORS; v++) Simd::store(to + v * WORDS, sums[r][v]);
+        if (!full) memcpy(dx + r * row, kept, (size_t)count * 4);
+    }
+}
+
+// ---- bytes of several channels into lanes
+
+inline void interleave8(const uint8_t* const* channels, uint8_t flip, int64_t count, char* lanes) {
+    int64_t i = Simd::interleave8(channels, flip, count, lanes);
+    for (; i < count; i++)
+        for (int c = 0; c < 8; c++) lanes[8 * i + c] = (char)(channels[c][i] ^ flip);
+}
+
+inline void interleave4(const uint8_t* const* channels, uint8_t flip, int64_t count, char* lanes) {
+    int64_t i = Simd::interleave4(channels, flip, count, lanes);
+    for (; i < count; i++)
+        for (int c = 0; c < 4; c++) lanes[4 * i + c] = (char)(channels[c][i] ^ flip);
+}
+
+inline void interleave2(const uint8_t* const* channels, bool is_signed, int64_t count, char* lanes) {
+    int16_t* to = (int16_t*)lanes;
+    for (int c = 0; c < 2; c++) {
+        const uint8_t* from = channels[c];
+        if (is_signed)
+            for (int64_t i = 0; i < count; i++) to[2 * i + c] = (int8_t)from[i];
+        else
+            for (int64_t i = 0; i < count; i++) to[2 * i + c] = from[i];
+    }
+}
+
+inline void widen(const uint8_t* bytes, bool is_signed, int64_t count, int16_t* values) {
+    if (is_signed)
+        for (int64_t i = 0; i < count; i++) values[i] = (int8_t)bytes[i];
+    else
+        for (int64_t i = 0; i < count; i++) values[i] = bytes[i];
+}
+
+#define NASHC_INSTRUCTION_SET(NAME, LABEL, DOT4_EXACT, ...)                                                       \
+    const InstructionSet NAME = {                                                                                 \
+        LABEL, supported, Simd::BYTES, DOT4_EXACT, __VA_ARGS__, pack,                                             \
+        {NASHC_MICRO(ADD_F32), NASHC_MICRO(SAD), NASHC_MICRO(MUL_F32), NASHC_MICRO(DOT4), NASHC_MICRO(DOT2),      \
+         NASHC_MICRO(MUL32)},                                                                                     \
+        {gradient<1>, gradient<2>, gradient<3>, gradient<4>, gradient<5>, gradient<6>, gradient<7>, gradient<8>}, \
+        depthwise_float<ADD_F32>, depthwise_float<MUL_F32>, depthwise_add_s16, depthwise_mul_s16,                 \
+        interleave8, interleave4, interleave2, widen}

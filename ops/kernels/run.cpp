@@ -1,0 +1,332 @@
+// Running a kernel: input planes, then tiles of output pixels times blocks of channels.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <new>
+
+#include "kernel.h"
+#include "memory.h"
+
+namespace nashc {
+namespace {
+
+constexpr int64_t PANEL_BYTES = 24 * 1024;  // of one tile and some k-steps: with their weights in the first cache
+constexpr int64_t MOST_TILES = 8;           // that share one pass over the weights
+constexpr int64_t PARTS = 4;                // tasks for each thread, so that none waits long for the last
+
+thread_local Scratch planes_memory, panel_memory, row_memory;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+uint64_t repeat(uint64_t byte) { return (byte & 0xff) * 0x0101010101010101u; }
+
+struct Job {
+    const nashc_kernel& kernel;
+    const char* x;
+    char* y;
+    int64_t batch, height, width, out_height, out_width;
+    int32_t x_zero_point;
+    std::vector<int32_t> offsets;
+    Planes planes;
+    std::atomic<bool> failed{false};
+
+    Job(const nashc_kernel& k, const void* x_, void* y_, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
+        int32_t zero, int64_t element_bytes)
+        : kernel(k), x(static_cast<const char*>(x_)), y(static_cast<char*>(y_)), batch(n), height(h), width(w),
+          out_height(oh), out_width(ow), x_zero_point(zero),
+          planes(Axis::windows(h, oh, k.layer.kernel[0], k.layer.strides[0], k.layer.dilations[0], k.layer.pads[0]),
+                 Axis::windows(w, ow, k.layer.kernel[1], k.layer.strides[1], k.layer.dilations[1], k.layer.pads[1]),
+                 element_bytes) {
+        const bool flipped = kernel.mode == DOT4 && kernel.is_signed() && !kernel.depthwise;
+        const uint32_t factor = kernel.is_adder() ? 1u : (uint32_t)x_zero_point + (flipped ? 128u : 0u);
+        for (int32_t sum : kernel.sums) offsets.push_back((int32_t)((kernel.is_adder() ? 1u : 0u - factor) * (uint32_t)sum));
+    }
+
+    int64_t input_bytes() const { return kernel.is_float() ? 4 : 1; }
+    const char* channel(int64_t n, int64_t c) const {
+        return x + ((n * kernel.layer.in_channels + c) * height) * width * input_bytes();
+    }
+    // Where the float input needs no planes: the panel is copied from it, in whole vectors.
+    bool direct() const {
+        const nashc_layer& l = kernel.layer;
+        return !kernel.depthwise && kernel.is_float() && kernel.taps == 1 && l.strides[0] == 1 && l.strides[1] == 1 &&
+               !(l.pads[0] | l.pads[1] | l.pads[2] | l.pads[3]) && height * width % tile_pixels() == 0;
+    }
+    int64_t plane_stride() const { return direct() ? height * width * 4 : planes.bytes; }
+    int64_t vector_lanes() const { return kernel.isa->vector_bytes / LANE_BYTES[kernel.mode]; }
+    int64_t tile_pixels() const { return VECTORS * vector_lanes(); }
+    int64_t tiles() const { return ceil_div(planes.pixels(), tile_pixels()); }
+
+    uint64_t padding() const {
+        const uint32_t zero = (uint32_t)x_zero_point;
+        switch (kernel.mode) {
+            case SAD: return repeat(kernel.is_signed() ? 0x80 : 0);
+            case DOT4: return repeat(zero ^ (kernel.is_signed() ? 0x80u : 0u));
+            case DOT2: return (zero & 0xffff) * 0x00010001u;
+            case MUL32: return zero;
+            default: return 0;
+        }
+    }
+
+    char* allocate(Scratch& memory, int64_t bytes) {
+        char* found = bytes >= 0 && bytes < (int64_t)1 << 46 ? memory.get((size_t)bytes) : nullptr;
+        if (!found) failed = true;
+        return found;
+    }
+};
+
+// ---- input planes
+
+// The channels of one lane, row by row.
+struct LaneRows {
+    const Job* job;
+    const uint8_t* channels[8];
+    bool exists[8];
+
+    static void row(const void* context, int64_t row, char* lanes) {
+        const auto& self = *static_cast<const LaneRows*>(context);
+        const Job& job = *self.job;
+        const nashc_kernel& kernel = job.kernel;
+        const uint8_t* at[8];
+        for (int64_t c = 0; c < LANE_CHANNELS[kernel.mode]; c++)
+            at[c] = self.channels[c] + (self.exists[c] ? row * job.width * job.input_bytes() : 0);
+        const uint8_t flip = kernel.is_signed() ? 0x80 : 0;
+        switch (kernel.mode) {
+            case SAD: return kernel.isa->interleave8(at, flip, job.width, lanes);
+            case DOT4: return kernel.isa->interleave4(at, flip, job.width, lanes);
+            case DOT2: return kernel.isa->interleave2(at, kernel.is_signed(), job.width, lanes);
+            case MUL32:
+                for (int64_t i = 0; i < job.width; i++) {
+                    const int32_t value = kernel.is_signed() ? (int8_t)at[0][i] : at[0][i];
+                    memcpy(lanes + 4 * i, &value, 4);
+                }
+                return;
+            default: memcpy(lanes, at[0], (size_t)job.width * 4);
+        }
+    }
+};
+
+// Planes of lane `lane` (over all groups) of image n.
+void fill_lane(Job& job, int64_t n, int64_t lane, char* planes) {
+    const nashc_kernel& kernel = job.kernel;
+    const int64_t width = job.width, group = lane / kernel.lanes;
+    // two rows: the lanes of one input row, and a channel of real zeros that does not exist
+    char* scratch = job.allocate(row_memory, width * 9 + 128);
+    if (!scratch) return;
+    char* nothing = scratch + width * 8 + 64;
+    LaneRows rows{&job, {}, {}};
+    for (int64_t j = 0; j < LANE_CHANNELS[kernel.mode]; j++) {
+        const int64_t c = lane % kernel.lanes * LANE_CHANNELS[kernel.mode] + j;
+        rows.exists[j] = c < kernel.channels;
+        rows.channels[j] =
+            reinterpret_cast<const uint8_t*>(rows.exists[j] ? job.channel(n, group * kernel.channels + c) : nothing);
+        if (!rows.exists[j]) memset(nothing, 0, (size_t)width);
+    }
+    fill(job.planes, RowSource{LaneRows::row, &rows}, job.padding(), planes + lane * job.planes.bytes, scratch);
+}
+
+// ---- tiles
+
+struct Part {
+    int64_t image, group, first_tile, last_tile, first_block, last_block;
+};
+
+void compute(Job& job, const char* planes, const Part& part) {
+    const nashc_kernel& kernel = job.kernel;
+    const int64_t vector = kernel.isa->vector_bytes, step_bytes = VECTORS * vector;
+    const int64_t tile = job.tile_pixels(), pixels = job.planes.pixels(), out_bytes = kernel.output_bytes();
+    const int64_t lane_bytes = LANE_BYTES[kernel.mode], most_steps = PANEL_BYTES / step_bytes;
+    const int64_t panel_steps = std::min(kernel.steps, most_steps);
+    const bool several = kernel.steps > panel_steps;
+    int64_t skipped = 0, rows_here = 0;
+    for (int64_t b = 0; b < part.last_block; b++) (b < part.first_block ? skipped : rows_here) += kernel.blocks[(size_t)b];
+    const int64_t kept_bytes = several ? (part.last_tile - part.first_tile) * rows_here * step_bytes : 0;
+    const int64_t panel_bytes = (panel_steps * step_bytes + 2 * VECTOR_SLACK + 63) / 64 * 64;
+    char* panel = job.allocate(panel_memory, panel_bytes + kept_bytes);
+    if (!panel) return;
+    char* const kept = panel + panel_bytes;
+    const char* base = job.direct() ? job.channel(part.image, part.group * kernel.channels)
+                                    : planes + part.group * kernel.lanes * job.planes.bytes;
+    const char* group_weights = kernel.weights.data() + part.group * kernel.filters * kernel.steps * lane_bytes;
+    Run runs[VECTORS * 64 / 4];
+    for (int64_t first = 0; first < kernel.steps; first += panel_steps) {
+        const int64_t last = std::min(kernel.steps, first + panel_steps);
+        for (int64_t t = part.first_tile; t < part.last_tile; t++) {
+            const int64_t pixel = t * tile, count = std::min(tile, pixels - pixel);
+            const int64_t run_count = job.planes.runs(pixel, count, job.vector_lanes(), runs);
+            kernel.isa->pack(base, job.plane_stride(), job.planes.tap_bytes.data(), kernel.taps, first, last, runs,
+                             run_count, panel);
+            Epilogue epilogue = kernel.epilogue();
+            epilogue.count = (int)count;
+            epilogue.row_bytes = pixels * out_bytes;
+            int64_t m = skipped;
+            char* sums = kept + (t - part.first_tile) * rows_here * step_bytes;
+            for (int64_t b = part.first_block; b < part.last_block; b++) {
+                const int rows = kernel.blocks[(size_t)b];
+                const int64_t filter = part.group * kernel.filters + m;
+                epilogue.y = job.y + ((part.image * kernel.layer.out_channels + filter) * pixels + pixel) * out_bytes;
+                epilogue.offset = job.offsets.data() + (kernel.is_float() ? 0 : filter);
+                epilogue.scale = kernel.scale.data() + (kernel.scale.empty() ? 0 : filter);
+                epilogue.bias = kernel.bias.data() + (kernel.bias.empty() ? 0 : filter);
+                const char* w = group_weights + (m * kernel.steps + first * rows) * lane_bytes;
+                kernel.isa->micro[kernel.mode][rows - 1](panel, w, last - first, sums, first > 0,
+                                                         last == kernel.steps ? &epilogue : nullptr);
+                sums += rows * step_bytes;
+                m += rows;
+            }
+        }
+    }
+}
+
+void whole_images(Job& job, const Parallel& parallel) {
+    const nashc_kernel& kernel = job.kernel;
+    const int64_t all_lanes = kernel.lanes * kernel.layer.groups, blocks = (int64_t)kernel.blocks.size();
+    auto image = [&](int64_t n) {
+        char* planes = nullptr;
+        if (!job.direct()) {
+            planes = job.allocate(planes_memory, all_lanes * job.planes.bytes + VECTOR_SLACK);
+            if (!planes) return;
+            for (int64_t lane = 0; lane < all_lanes; lane++) fill_lane(job, n, lane, planes);
+        }
+        for (int64_t g = 0; g < kernel.layer.groups; g++)
+            for (int64_t t = 0; t < job.tiles(); t += MOST_TILES)
+                compute(job, planes, {n, g, t, std::min(job.tiles(), t + MOST_TILES), 0, blocks});
+    };
+    parallel(job.batch, image);
+}
+
+void split_images(Job& job, const Parallel& parallel) {
+    const nashc_kernel& kernel = job.kernel;
+    const int64_t all_lanes = kernel.lanes * kernel.layer.groups, blocks = (int64_t)kernel.blocks.size();
+    const int64_t wanted = PARTS * parallel.threads;
+    char* planes = nullptr;
+    if (!job.direct()) {
+        planes = job.allocate(planes_memory, all_lanes * job.planes.bytes + VECTOR_SLACK);
+        if (!planes) return;
+    }
+    const int64_t tiles_each = std::max<int64_t>(1, std::min(MOST_TILES, job.tiles() * kernel.layer.groups / wanted));
+    const int64_t columns = ceil_div(job.tiles(), tiles_each), places = columns * kernel.layer.groups;
+    const int64_t splits = std::min(blocks, ceil_div(wanted, places));
+    const int64_t lanes_each = ceil_div(all_lanes, wanted);
+    for (int64_t n = 0; n < job.batch; n++) {
+        if (planes) {
+            auto lanes = [&](int64_t i) {
+                const int64_t last = std::min(all_lanes, (i + 1) * lanes_each);
+                for (int64_t lane = i * lanes_each; lane < last; lane++) fill_lane(job, n, lane, planes);
+            };
+            parallel(ceil_div(all_lanes, lanes_each), lanes);
+        }
+        auto place = [&](int64_t i) {
+            const int64_t split = i % splits, column = i / splits % columns, g = i / splits / columns;
+            compute(job, planes,
+                    {n, g, column * tiles_each, std::min(job.tiles(), (column + 1) * tiles_each),
+                     blocks * split / splits, blocks * (split + 1) / splits});
+        };
+        parallel(places * splits, place);
+    }
+}
+
+// ---- depthwise
+
+struct ChannelRows {
+    const Job* job;
+    const char* channel;
+
+    static void row(const void* context, int64_t row, char* lanes) {
+        const auto& self = *static_cast<const ChannelRows*>(context);
+        const Job& job = *self.job;
+        if (job.kernel.is_float())
+            memcpy(lanes, self.channel + row * job.width * 4, (size_t)job.width * 4);
+        else
+            job.kernel.isa->widen(reinterpret_cast<const uint8_t*>(self.channel) + row * job.width,
+                                  job.kernel.is_signed(), job.width, reinterpret_cast<int16_t*>(lanes));
+    }
+};
+
+void depthwise_filter(Job& job, const std::vector<int64_t>& offsets, int64_t n, int64_t m) {
+    const nashc_kernel& kernel = job.kernel;
+    const Planes& planes = job.planes;
+    const int64_t size = planes.element_bytes, out_bytes = kernel.output_bytes();
+    const int64_t rows = planes.y.output, columns = planes.x.output, length = planes.x.length;
+    char* scratch = job.allocate(row_memory, job.width * 4 + 64);
+    char* plane = job.allocate(planes_memory, planes.bytes + 8 * VECTOR_SLACK);
+    if (!scratch || !plane) return;
+    ChannelRows source{&job, job.channel(n, m / kernel.filters)};
+    const uint64_t padding = kernel.is_adder() || kernel.is_float() ? 0 : repeat(0) | ((uint32_t)job.x_zero_point & 0xffff);
+    fill(planes, RowSource{ChannelRows::row, &source}, padding, plane, scratch);
+
+    const Depthwise layer{kernel.weights.data() + m * kernel.taps * size, offsets.data(), kernel.taps};
+    Epilogue epilogue = kernel.epilogue();
+    epilogue.offset = job.offsets.data() + (kernel.is_float() ? 0 : m);
+    epilogue.scale = kernel.scale.data() + (kernel.scale.empty() ? 0 : m);
+    epilogue.bias = kernel.bias.data() + (kernel.bias.empty() ? 0 : m);
+    const InstructionSet& isa = *kernel.isa;
+    const DepthwiseRow filter = kernel.mode == ADD_F32   ? isa.depthwise_add_f32
+                                : kernel.mode == MUL_F32 ? isa.depthwise_mul_f32
+                                : kernel.mode == SAD     ? isa.depthwise_add_s16
+                                                         : isa.depthwise_mul_s16;
+    char* const y = job.y + (n * kernel.layer.out_channels + m) * rows * columns * out_bytes;
+    const int64_t vector = isa.vector_bytes / size, flat = (rows - 1) * length + columns;
+    if (length == columns || ceil_div(flat, vector) >= rows * ceil_div(columns, vector)) {
+        const bool joined = length == columns;
+        for (int64_t row = 0; row < (joined ? 1 : rows); row++) {
+            epilogue.y = y + row * columns * out_bytes;
+            filter(layer, plane + row * length * size, joined ? flat : columns, epilogue);
+        }
+        return;
+    }
+    // narrow rows: over the padding between them, too, so that the vectors are full
+    char* all = job.allocate(panel_memory, flat * out_bytes);
+    if (!all) return;
+    epilogue.y = all;
+    filter(layer, plane, flat, epilogue);
+    for (int64_t row = 0; row < rows; row++)
+        memcpy(y + row * columns * out_bytes, all + row * length * out_bytes, (size_t)(columns * out_bytes));
+}
+
+void depthwise(Job& job, const Parallel& parallel) {
+    const int64_t filters = job.kernel.layer.out_channels, all = job.batch * filters;
+    std::vector<int64_t> offsets = job.planes.tap_bytes;
+    for (int64_t& offset : offsets) offset /= job.planes.element_bytes;
+    const int64_t each = ceil_div(all, PARTS * parallel.threads);
+    auto some = [&](int64_t i) {
+        for (int64_t j = i * each; j < std::min(all, (i + 1) * each); j++)
+            depthwise_filter(job, offsets, j / filters, j % filters);
+    };
+    parallel(ceil_div(all, each), some);
+}
+
+}  // namespace
+}  // namespace nashc
+
+nashc::Epilogue nashc_kernel::epilogue() const {
+    nashc::Epilogue found{};
+    found.output = layer.output;
+    found.integer = !is_float();
+    found.negate = is_adder();
+    found.lowest = layer.lowest;
+    found.highest = layer.highest;
+    found.zero_point = layer.output_zero_point;
+    return found;
+}
+
+using namespace nashc;
+
+extern "C" int nashc_kernel_run(const nashc_kernel* kernel, const void* x, int64_t batch, int64_t height, int64_t width,
+                                int32_t x_zero_point, void* y, nashc_parallel_for loop, void* pool,
+                                int32_t threads) try {
+    int64_t out_height, out_width;
+    if (batch < 1 || !output_size(kernel->layer, height, width, &out_height, &out_width)) return -1;
+    const int64_t element = !kernel->depthwise ? LANE_BYTES[kernel->mode] : kernel->is_float() ? 4 : 2;
+    Job job(*kernel, x, y, batch, height, width, out_height, out_width, x_zero_point, element);
+    const Parallel parallel{threads > 1 ? loop : nullptr, pool, std::max(1, threads)};
+    if (kernel->depthwise)
+        depthwise(job, parallel);
+    else if (parallel.threads == 1 || batch >= PARTS * parallel.threads)
+        whole_images(job, parallel);
+    else
+        split_images(job, parallel);
+    return job.failed ? -1 : 0;
+} catch (const std::bad_alloc&) {
+    return -1;
+}
