@@ -41,12 +41,13 @@ struct Reach {
 };
 
 struct Rows {
+    const InstructionSet* isa;
     const float* plane;
     int64_t width;
 
-    static void row(const void* context, int64_t row, char* lanes) {
+    static void rows(const void* context, int64_t first, int64_t count, char* lanes, int64_t pitch) {
         const auto& self = *static_cast<const Rows*>(context);
-        memcpy(lanes, self.plane + row * self.width, (size_t)self.width * 4);
+        self.isa->copy_rows(self.plane + first * self.width, count, self.width, reinterpret_cast<float*>(lanes), pitch);
     }
 };
 
@@ -112,9 +113,9 @@ struct Gradients {
         char* dy_planes = allocate(planes_memory, filters * planes.bytes + VECTOR_SLACK);
         if (!dy_planes) return;
         auto plane = [&](int64_t m) {
-            Rows rows{dy + (n * layer.out_channels + g * filters + m) * out_height * out_width, out_width};
+            Rows rows{&isa, dy + (n * layer.out_channels + g * filters + m) * out_height * out_width, out_width};
             std::vector<float> row((size_t)out_width);
-            fill(planes, RowSource{Rows::row, &rows}, 0, dy_planes + m * planes.bytes,
+            fill(planes, RowSource{Rows::rows, &rows}, 0, dy_planes + m * planes.bytes,
                  reinterpret_cast<char*>(row.data()));
         };
         parallel(filters, plane);

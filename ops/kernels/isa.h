@@ -23,7 +23,7 @@ struct Epilogue {
     bool integer, negate;   // sums are int32; y = offset - sum instead of offset + sum
     int count;              // pixels of the tile that exist
     char* y;                // of the first channel and pixel
-    ptrdiff_t row_bytes;    // from channel to channel
+    ptrdiff_t row_bytes;    // from channel to channel; of a depthwise layer from row to row
     const int32_t* offset;  // integers only, per channel, like the following
     const float* scale;
     const float* bias;
@@ -45,13 +45,14 @@ using Pack = void (*)(const char* planes, int64_t plane_bytes, const int64_t* ta
 using Micro = void (*)(const char* panel, const char* weights, int64_t steps, char* sums, bool load,
                        const Epilogue* epilogue);
 
-// One channel of a depthwise layer: `count` outputs from a padded plane (float, or int16) whose taps lie at offsets.
+// One channel of a depthwise layer: rows of outputs from a padded plane (float, or int16) whose taps lie at offsets.
 struct Depthwise {
     const void* weights;  // [taps], float or int16
     const int64_t* offsets;
     int64_t taps;
+    int64_t rows, columns, row_length;  // row_length: from row to row of the plane
 };
-using DepthwiseRow = void (*)(const Depthwise& layer, const char* plane, int64_t count, Epilogue epilogue);
+using DepthwiseFilter = void (*)(const Depthwise& layer, const char* plane, Epilogue epilogue);
 
 // dx of a tile for `rows` input channels: sum over steps of dy * clamp(w - x, -1, 1); x and dx are [rows] rows.
 using Gradient = void (*)(const char* panel, const float* weights, int64_t steps, const float* x, float* dx,
@@ -67,12 +68,14 @@ struct InstructionSet {
     Pack pack;
     Micro micro[MODES][MOST_ROWS];  // [rows - 1]
     Gradient gradient[MOST_ROWS];
-    DepthwiseRow depthwise_add_f32, depthwise_mul_f32, depthwise_add_s16, depthwise_mul_s16;
+    DepthwiseFilter depthwise_add_f32, depthwise_mul_f32, depthwise_add_s16, depthwise_mul_s16;
     // `count` pixels of 8 (4, 2) channels' bytes to one lane each; `flip` is xored; 2 channels widen to int16
     void (*interleave8)(const uint8_t* const* channels, uint8_t flip, int64_t count, char* lanes);
     void (*interleave4)(const uint8_t* const* channels, uint8_t flip, int64_t count, char* lanes);
     void (*interleave2)(const uint8_t* const* channels, bool is_signed, int64_t count, char* lanes);
-    void (*widen)(const uint8_t* bytes, bool is_signed, int64_t count, int16_t* values);
+    // dense rows of `width` to rows that begin `pitch` elements apart
+    void (*widen_rows)(const uint8_t* bytes, bool is_signed, int64_t rows, int64_t width, int16_t* to, int64_t pitch);
+    void (*copy_rows)(const float* from, int64_t rows, int64_t width, float* to, int64_t pitch);
 };
 
 extern const InstructionSet PORTABLE;

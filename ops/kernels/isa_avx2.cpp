@@ -67,6 +67,10 @@ struct Simd {
         __m256 even = _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0x88);
         return _mm256_permute4x64_epi64(_mm256_castps_si256(even), 0xD8);
     }
+    static I widen(const uint8_t* from, bool is_signed) {
+        __m128i bytes = _mm_loadu_si128((const __m128i*)from);
+        return is_signed ? _mm256_cvtepi8_epi16(bytes) : _mm256_cvtepu8_epi16(bytes);
+    }
 #include "interleave_x86.h"
 };
 

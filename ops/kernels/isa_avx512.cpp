@@ -60,6 +60,10 @@ struct Simd {
         const I even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
         return _mm512_permutex2var_epi32(a, even, b);
     }
+    static I widen(const uint8_t* from, bool is_signed) {
+        __m256i bytes = _mm256_loadu_si256((const __m256i*)from);
+        return is_signed ? _mm512_cvtepi8_epi16(bytes) : _mm512_cvtepu8_epi16(bytes);
+    }
 #include "interleave_x86.h"
 };
 

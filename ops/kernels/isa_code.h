@@ -108,14 +108,16 @@ void micro_integer(const char* panel, const char* weights, int64_t steps, char* 
             Simd::store_i(kept + (r * VECTORS + v) * Simd::BYTES, sums[r][v]);
         return;
     }
+    I done[ROWS][VECTORS];  // a copy: with the address of `sums` the loop would keep them in memory
+    NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < VECTORS; v++) done[r][v] = sums[r][v];
     NASHC_UNROLL for (int r = 0; r < ROWS; r++) {
         char* y = e->y + r * e->row_bytes;
         auto finish = [&](I sum, char* at) { finish_integer(*e, r, sum, at); };
         if (MODE == SAD) {
-            I narrow = Simd::narrow64(sums[r][0], sums[r][1]);
+            I narrow = Simd::narrow64(done[r][0], done[r][1]);
             finish_row<I, 1>(*e, &narrow, y, finish);
         } else {
-            finish_row<I, VECTORS>(*e, sums[r], y, finish);
+            finish_row<I, VECTORS>(*e, done[r], y, finish);
         }
     }
 }
@@ -146,8 +148,10 @@ void micro_float(const char* panel, const char* weights, int64_t steps, char* ke
             Simd::store((float*)(kept + (r * VECTORS + v) * Simd::BYTES), sums[r][v]);
         return;
     }
+    F done[ROWS][VECTORS];
+    NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < VECTORS; v++) done[r][v] = sums[r][v];
     NASHC_UNROLL for (int r = 0; r < ROWS; r++)
-        finish_row<F, VECTORS>(*e, sums[r], e->y + r * e->row_bytes,
+        finish_row<F, VECTORS>(*e, done[r], e->y + r * e->row_bytes,
                                [&](F sum, char* at) { finish_float(*e, r, sum, at); });
 }
 
@@ -162,85 +166,105 @@ struct Choose {
 
 // ---- depthwise: one channel, taps of a plane
 
-template <int MODE>
-void depthwise_float(const Depthwise& layer, const char* plane, int64_t count, Epilogue e) {
-    constexpr int WIDE = 4;
-    const float* x = (const float*)plane;
+// The weights of TAPS taps stay in registers; 0: any number of taps.
+template <int MODE, int TAPS>
+void depthwise_float_taps(const Depthwise& layer, const char* plane, Epilogue e) {
+    constexpr int WIDE = 2;
     const float* w = (const float*)layer.weights;
-    const int size = size_of_output(e.output);
-    char* y = e.y;
-    auto finish = [&](F sum, char* at) { finish_float(e, 0, sum, at); };
+    const int64_t taps = TAPS ? TAPS : layer.taps;
     const F one = Simd::one();
-    auto tap = [&](F sum, const float* at, F weight) {
-        return MODE == ADD_F32 ? Simd::fma(Simd::abs(Simd::sub(Simd::load(at), weight)), one, sum)
-                               : Simd::fma(Simd::load(at), weight, sum);
-    };
-    int64_t i = 0;
-    for (; i + WIDE * WORDS <= count; i += WIDE * WORDS, y += WIDE * WORDS * size) {
-        F sums[WIDE];
-        NASHC_UNROLL for (int v = 0; v < WIDE; v++) sums[v] = Simd::set(0);
-        for (int64_t t = 0; t < layer.taps; t++) {
-            F weight = Simd::set(w[t]);
-            const float* at = x + i + layer.offsets[t];
-            NASHC_UNROLL for (int v = 0; v < WIDE; v++) sums[v] = tap(sums[v], at + v * WORDS, weight);
+    F weights[TAPS ? TAPS : 1];
+    NASHC_UNROLL for (int t = 0; t < TAPS; t++) weights[t] = Simd::set(w[t]);
+    const float* x = (const float*)plane;
+    char* y = e.y;
+    const int size = size_of_output(e.output);
+    auto finish = [&](F sum, char* at) { finish_float(e, 0, sum, at); };
+    for (int64_t row = 0; row < layer.rows; row++, x += layer.row_length, y += e.row_bytes)
+        for (int64_t i = 0; i < layer.columns; i += WIDE * WORDS) {
+            F sums[WIDE];
+            NASHC_UNROLL for (int v = 0; v < WIDE; v++) sums[v] = Simd::set(0);
+            NASHC_UNROLL for (int64_t t = 0; t < taps; t++) {
+                const float* at = x + i + layer.offsets[t];
+                F weight = TAPS ? weights[TAPS ? t : 0] : Simd::set(w[t]);
+                NASHC_UNROLL for (int v = 0; v < WIDE; v++) {
+                    F here = Simd::load(at + v * WORDS);
+                    sums[v] = MODE == ADD_F32 ? Simd::fma(Simd::abs(Simd::sub(here, weight)), one, sums[v])
+                                              : Simd::fma(here, weight, sums[v]);
+                }
+            }
+            F done[WIDE];
+            NASHC_UNROLL for (int v = 0; v < WIDE; v++) done[v] = sums[v];
+            e.count = (int)(layer.columns - i < WIDE * WORDS ? layer.columns - i : WIDE * WORDS);
+            finish_row<F, WIDE>(e, done, y + i * size, finish);
         }
-        e.count = WIDE * WORDS;
-        finish_row<F, WIDE>(e, sums, y, finish);
-    }
-    for (; i < count; i += WORDS, y += WORDS * size) {
-        F sum = Simd::set(0);
-        for (int64_t t = 0; t < layer.taps; t++) sum = tap(sum, x + i + layer.offsets[t], Simd::set(w[t]));
-        e.count = (int)(count - i);
-        finish_row<F, 1>(e, &sum, y, finish);
-    }
 }
 
 // Differences of at most 383 in unsigned 16-bit sums: at most 171 taps.
-inline void depthwise_add_s16(const Depthwise& layer, const char* plane, int64_t count, Epilogue e) {
-    const int16_t* x = (const int16_t*)plane;
+template <int TAPS>
+void depthwise_add_taps(const Depthwise& layer, const char* plane, Epilogue e) {
     const int16_t* w = (const int16_t*)layer.weights;
-    const int size = size_of_output(e.output);
+    const int64_t taps = TAPS ? TAPS : layer.taps;
+    I weights[TAPS ? TAPS : 1];
+    NASHC_UNROLL for (int t = 0; t < TAPS; t++) weights[t] = Simd::set16(w[t]);
+    const int16_t* x = (const int16_t*)plane;
     char* y = e.y;
+    const int size = size_of_output(e.output);
     auto finish = [&](I sum, char* at) { finish_integer(e, 0, sum, at); };
-    for (int64_t i = 0; i < count; i += 2 * WORDS, y += 2 * WORDS * size) {
-        I sum = Simd::set32(0), other = sum;
-        int64_t t = 0;
-        for (; t + 2 <= layer.taps; t += 2) {
-            const int16_t *a = x + i + layer.offsets[t], *b = x + i + layer.offsets[t + 1];
-            sum = Simd::add16(sum, Simd::abs16(Simd::sub16(Simd::load_i(a), Simd::set16(w[t]))));
-            other = Simd::add16(other, Simd::abs16(Simd::sub16(Simd::load_i(b), Simd::set16(w[t + 1]))));
+    for (int64_t row = 0; row < layer.rows; row++, x += layer.row_length, y += e.row_bytes)
+        for (int64_t i = 0; i < layer.columns; i += 2 * WORDS) {
+            I sum = Simd::set32(0);
+            NASHC_UNROLL for (int64_t t = 0; t < taps; t++) {
+                I weight = TAPS ? weights[TAPS ? t : 0] : Simd::set16(w[t]);
+                sum = Simd::add16(sum, Simd::abs16(Simd::sub16(Simd::load_i(x + i + layer.offsets[t]), weight)));
+            }
+            I sums[2] = {Simd::low_u16(sum), Simd::high_u16(sum)};
+            e.count = (int)(layer.columns - i < 2 * WORDS ? layer.columns - i : 2 * WORDS);
+            finish_row<I, 2>(e, sums, y + i * size, finish);
         }
-        if (t < layer.taps)
-            sum = Simd::add16(sum, Simd::abs16(Simd::sub16(Simd::load_i(x + i + layer.offsets[t]), Simd::set16(w[t]))));
-        sum = Simd::add16(sum, other);
-        I sums[2] = {Simd::low_u16(sum), Simd::high_u16(sum)};
-        e.count = (int)(count - i);
-        finish_row<I, 2>(e, sums, y, finish);
-    }
 }
 
 // Pairs of taps side by side, then two products in one instruction.
-inline void depthwise_mul_s16(const Depthwise& layer, const char* plane, int64_t count, Epilogue e) {
-    const int16_t* x = (const int16_t*)plane;
+template <int TAPS>
+void depthwise_mul_taps(const Depthwise& layer, const char* plane, Epilogue e) {
     const int16_t* w = (const int16_t*)layer.weights;
-    const int size = size_of_output(e.output);
+    const int64_t taps = TAPS ? TAPS : layer.taps;
+    auto pair = [&](int64_t t) {
+        return Simd::set32((int32_t)((uint16_t)w[t] | (uint32_t)(uint16_t)(t + 1 < taps ? w[t + 1] : 0) << 16));
+    };
+    I weights[TAPS / 2 + 1];
+    NASHC_UNROLL for (int t = 0; t < TAPS; t += 2) weights[t / 2] = pair(t);
+    const int16_t* x = (const int16_t*)plane;
     char* y = e.y;
+    const int size = size_of_output(e.output);
     auto finish = [&](I sum, char* at) { finish_integer(e, 0, sum, at); };
-    for (int64_t i = 0; i < count; i += 2 * WORDS, y += 2 * WORDS * size) {
-        I even = Simd::set32(0), odd = even;
-        for (int64_t t = 0; t < layer.taps; t += 2) {
-            const bool pair = t + 1 < layer.taps;
-            I a = Simd::load_i(x + i + layer.offsets[t]);
-            I b = pair ? Simd::load_i(x + i + layer.offsets[t + 1]) : Simd::set32(0);
-            I weight = Simd::set32((int32_t)((uint16_t)w[t] | (uint32_t)(uint16_t)(pair ? w[t + 1] : 0) << 16));
-            even = Simd::dot2(even, Simd::unpack_low16(a, b), weight);
-            odd = Simd::dot2(odd, Simd::unpack_high16(a, b), weight);
+    for (int64_t row = 0; row < layer.rows; row++, x += layer.row_length, y += e.row_bytes)
+        for (int64_t i = 0; i < layer.columns; i += 2 * WORDS) {
+            I low = Simd::set32(0), high = low;
+            NASHC_UNROLL for (int64_t t = 0; t < taps; t += 2) {
+                I a = Simd::load_i(x + i + layer.offsets[t]);
+                I b = t + 1 < taps ? Simd::load_i(x + i + layer.offsets[t + 1]) : Simd::set32(0);
+                I weight = TAPS ? weights[TAPS ? t / 2 : 0] : pair(t);
+                low = Simd::dot2(low, Simd::unpack_low16(a, b), weight);
+                high = Simd::dot2(high, Simd::unpack_high16(a, b), weight);
+            }
+            I sums[2];
+            Simd::in_order(low, high, sums);
+            e.count = (int)(layer.columns - i < 2 * WORDS ? layer.columns - i : 2 * WORDS);
+            finish_row<I, 2>(e, sums, y + i * size, finish);
         }
-        I sums[2];
-        Simd::in_order(even, odd, sums);
-        e.count = (int)(count - i);
-        finish_row<I, 2>(e, sums, y, finish);
-    }
+}
+
+template <int MODE>
+void depthwise_float(const Depthwise& layer, const char* plane, Epilogue e) {
+    layer.taps == 9 ? depthwise_float_taps<MODE, 9>(layer, plane, e) : depthwise_float_taps<MODE, 0>(layer, plane, e);
+}
+
+inline void depthwise_add_s16(const Depthwise& layer, const char* plane, Epilogue e) {
+    layer.taps == 9 ? depthwise_add_taps<9>(layer, plane, e) : depthwise_add_taps<0>(layer, plane, e);
+}
+
+inline void depthwise_mul_s16(const Depthwise& layer, const char* plane, Epilogue e) {
+    layer.taps == 9 ? depthwise_mul_taps<9>(layer, plane, e) : depthwise_mul_taps<0>(layer, plane, e);
 }
 
 // ---- the adder's gradient for x
@@ -306,11 +330,20 @@ inline void interleave2(const uint8_t* const* channels, bool is_signed, int64_t 
     }
 }
 
-inline void widen(const uint8_t* bytes, bool is_signed, int64_t count, int16_t* values) {
-    if (is_signed)
-        for (int64_t i = 0; i < count; i++) values[i] = (int8_t)bytes[i];
-    else
-        for (int64_t i = 0; i < count; i++) values[i] = bytes[i];
+inline void widen_rows(const uint8_t* from, bool is_signed, int64_t rows, int64_t width, int16_t* to, int64_t pitch) {
+    for (int64_t row = 0; row < rows; row++, from += width, to += pitch) {
+        int64_t i = 0;
+        for (; i + 2 * WORDS <= width; i += 2 * WORDS) Simd::store_i(to + i, Simd::widen(from + i, is_signed));
+        for (; i < width; i++) to[i] = is_signed ? (int8_t)from[i] : from[i];
+    }
+}
+
+inline void copy_rows(const float* from, int64_t rows, int64_t width, float* to, int64_t pitch) {
+    for (int64_t row = 0; row < rows; row++, from += width, to += pitch) {
+        int64_t i = 0;
+        for (; i + WORDS <= width; i += WORDS) Simd::store(to + i, Simd::load(from + i));
+        for (; i < width; i++) to[i] = from[i];
+    }
 }
 
 #define NASHC_INSTRUCTION_SET(NAME, LABEL, DOT4_EXACT, ...)                                                       \
@@ -320,4 +353,4 @@ inline void widen(const uint8_t* bytes, bool is_signed, int64_t count, int16_t* 
          NASHC_MICRO(MUL32)},                                                                                     \
         {gradient<1>, gradient<2>, gradient<3>, gradient<4>, gradient<5>, gradient<6>, gradient<7>, gradient<8>}, \
         depthwise_float<ADD_F32>, depthwise_float<MUL_F32>, depthwise_add_s16, depthwise_mul_s16,                 \
-        interleave8, interleave4, interleave2, widen}
+        interleave8, interleave4, interleave2, widen_rows, copy_rows}

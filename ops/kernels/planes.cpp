@@ -55,39 +55,51 @@ int64_t Planes::runs(int64_t first, int64_t count, int64_t vector_lanes, Run* fo
 
 namespace {
 
+// One phase: rows [top, bottom) and columns [left, right) are input, the rest is padding.
 template <class T>
-void fill_as(const Planes& planes, const RowSource& source, uint64_t padding, char* plane, char* row_scratch) {
+void fill_phase(const Planes& planes, int64_t a, int64_t b, const RowSource& source, T pad, T* phase, T* row_scratch) {
     const Axis &y = planes.y, &x = planes.x;
-    T pad;
-    memcpy(&pad, &padding, sizeof pad);
-    T* const row_lanes = reinterpret_cast<T*>(row_scratch);
-    T* const start = reinterpret_cast<T*>(plane);
-    for (int64_t a = 0; a < (int64_t)y.phases.size(); a++) {
-        int64_t top, bottom;
-        y.inside(a, &top, &bottom);
-        for (int64_t j = 0; j < y.length; j++) {
-            const bool real = j >= top && j < bottom;
-            if (real && x.stride > 1) source.row(source.context, y.position(a, j), row_scratch);
-            for (int64_t b = 0; b < (int64_t)x.phases.size(); b++) {
-                T* const to = start + ((a * (int64_t)x.phases.size() + b) * y.length + j) * x.length;
-                int64_t left = 0, right = 0;
-                if (real) x.inside(b, &left, &right);
-                std::fill(to, to + left, pad);
-                if (left < right) {
-                    const int64_t position = x.position(b, left);
-                    if (x.stride == 1 && position == 0 && right - left == x.input) {
-                        source.row(source.context, y.position(a, j), reinterpret_cast<char*>(to + left));
-                    } else if (x.stride == 1) {  // a filter that does not reach the whole row
-                        source.row(source.context, y.position(a, j), row_scratch);
-                        std::copy(row_lanes + position, row_lanes + position + (right - left), to + left);
-                    } else {
-                        for (int64_t i = left; i < right; i++) to[i] = row_lanes[position + (i - left) * x.stride];
-                    }
-                }
-                std::fill(to + right, to + x.length, pad);
-            }
+    int64_t top, bottom, left, right;
+    y.inside(a, &top, &bottom);
+    x.inside(b, &left, &right);
+    if (left == right) bottom = top;
+    const int64_t length = x.length, first = x.position(b, left);
+    T* const start = phase + top * length + left;
+    const bool whole_rows = x.stride == 1 && first == 0 && right - left == x.input;
+    if (whole_rows && y.stride == 1) {
+        if (top < bottom)
+            source.rows(source.context, y.position(a, top), bottom - top, reinterpret_cast<char*>(start), length);
+    } else {
+        for (int64_t j = top; j < bottom; j++) {
+            T* const to = start + (j - top) * length;
+            char* const lanes = reinterpret_cast<char*>(whole_rows ? to : row_scratch);
+            source.rows(source.context, y.position(a, j), 1, lanes, x.input);
+            if (!whole_rows)
+                for (int64_t i = 0; i < right - left; i++) to[i] = row_scratch[first + i * x.stride];
         }
     }
+    // padding is one gap before, between and behind the rows of input
+    const int64_t rows = bottom - top, gap = length - (right - left);
+    if (!rows) {
+        std::fill(phase, phase + y.length * length, pad);
+        return;
+    }
+    std::fill(phase, start, pad);
+    for (int64_t j = 1; j < rows && gap; j++) {
+        T* const to = start + j * length - gap;
+        for (int64_t i = 0; i < gap; i++) to[i] = pad;
+    }
+    std::fill(start + (rows - 1) * length + (right - left), phase + y.length * length, pad);
+}
+
+template <class T>
+void fill_as(const Planes& planes, const RowSource& source, uint64_t padding, char* plane, char* row_scratch) {
+    T pad;
+    memcpy(&pad, &padding, sizeof pad);
+    T* phase = reinterpret_cast<T*>(plane);
+    for (int64_t a = 0; a < (int64_t)planes.y.phases.size(); a++)
+        for (int64_t b = 0; b < (int64_t)planes.x.phases.size(); b++, phase += planes.y.length * planes.x.length)
+            fill_phase(planes, a, b, source, pad, phase, reinterpret_cast<T*>(row_scratch));
 }
 
 }  // namespace

@@ -35,12 +35,13 @@ struct Planes {
     int64_t runs(int64_t first, int64_t count, int64_t vector_lanes, Run* found) const;
 };
 
-// How the rows of an input become lanes: `row` writes all lanes of one input row.
+// How rows of an input become lanes: `rows` writes `count` whole rows that follow one another, `pitch` lanes apart.
 struct RowSource {
-    void (*row)(const void* context, int64_t input_row, char* lanes);
+    void (*rows)(const void* context, int64_t first, int64_t count, char* lanes, int64_t pitch);
     const void* context;
 };
 
+// All phases of one plane; `row_scratch` holds the lanes of one input row.
 void fill(const Planes& planes, const RowSource& source, uint64_t padding, char* plane, char* row_scratch);
 
 }  // namespace nashc

@@ -83,25 +83,38 @@ struct LaneRows {
     const uint8_t* channels[8];
     bool exists[8];
 
-    static void row(const void* context, int64_t row, char* lanes) {
+    static void rows(const void* context, int64_t first, int64_t count, char* lanes, int64_t pitch) {
         const auto& self = *static_cast<const LaneRows*>(context);
         const Job& job = *self.job;
         const nashc_kernel& kernel = job.kernel;
+        int64_t width = job.width;
+        if (kernel.is_float())
+            return kernel.isa->copy_rows(reinterpret_cast<const float*>(self.channels[0]) + first * width, count, width,
+                                         reinterpret_cast<float*>(lanes), pitch);
+        const int64_t row_bytes = pitch * LANE_BYTES[kernel.mode];
+        if (pitch == width) width *= count, count = 1;
         const uint8_t* at[8];
         for (int64_t c = 0; c < LANE_CHANNELS[kernel.mode]; c++)
-            at[c] = self.channels[c] + (self.exists[c] ? row * job.width * job.input_bytes() : 0);
+            at[c] = self.channels[c] + (self.exists[c] ? first * job.width : 0);
+        for (int64_t row = 0; row < count; row++, lanes += row_bytes) {
+            self.interleave(at, width, lanes);
+            for (int64_t c = 0; c < LANE_CHANNELS[kernel.mode]; c++)
+                if (self.exists[c]) at[c] += width;
+        }
+    }
+
+    void interleave(const uint8_t* const* at, int64_t count, char* lanes) const {
+        const nashc_kernel& kernel = job->kernel;
         const uint8_t flip = kernel.is_signed() ? 0x80 : 0;
         switch (kernel.mode) {
-            case SAD: return kernel.isa->interleave8(at, flip, job.width, lanes);
-            case DOT4: return kernel.isa->interleave4(at, flip, job.width, lanes);
-            case DOT2: return kernel.isa->interleave2(at, kernel.is_signed(), job.width, lanes);
-            case MUL32:
-                for (int64_t i = 0; i < job.width; i++) {
+            case SAD: return kernel.isa->interleave8(at, flip, count, lanes);
+            case DOT4: return kernel.isa->interleave4(at, flip, count, lanes);
+            case DOT2: return kernel.isa->interleave2(at, kernel.is_signed(), count, lanes);
+            default:  // MUL32
+                for (int64_t i = 0; i < count; i++) {
                     const int32_t value = kernel.is_signed() ? (int8_t)at[0][i] : at[0][i];
                     memcpy(lanes + 4 * i, &value, 4);
                 }
-                return;
-            default: memcpy(lanes, at[0], (size_t)job.width * 4);
         }
     }
 };
@@ -109,20 +122,21 @@ struct LaneRows {
 // Planes of lane `lane` (over all groups) of image n.
 void fill_lane(Job& job, int64_t n, int64_t lane, char* planes) {
     const nashc_kernel& kernel = job.kernel;
-    const int64_t width = job.width, group = lane / kernel.lanes;
-    // two rows: the lanes of one input row, and a channel of real zeros that does not exist
-    char* scratch = job.allocate(row_memory, width * 9 + 128);
+    const int64_t group = lane / kernel.lanes, channel = lane % kernel.lanes * LANE_CHANNELS[kernel.mode];
+    // the lanes of one input row, and a channel of real zeros in place of those that do not exist
+    const int64_t pixels = job.height * job.width, lanes_bytes = (job.width * 8 + 127) / 64 * 64;
+    const bool full = channel + LANE_CHANNELS[kernel.mode] <= kernel.channels;
+    char* scratch = job.allocate(row_memory, lanes_bytes + (full ? 0 : pixels));
     if (!scratch) return;
-    char* nothing = scratch + width * 8 + 64;
+    char* nothing = scratch + lanes_bytes;
+    if (!full) memset(nothing, 0, (size_t)pixels);
     LaneRows rows{&job, {}, {}};
     for (int64_t j = 0; j < LANE_CHANNELS[kernel.mode]; j++) {
-        const int64_t c = lane % kernel.lanes * LANE_CHANNELS[kernel.mode] + j;
-        rows.exists[j] = c < kernel.channels;
-        rows.channels[j] =
-            reinterpret_cast<const uint8_t*>(rows.exists[j] ? job.channel(n, group * kernel.channels + c) : nothing);
-        if (!rows.exists[j]) memset(nothing, 0, (size_t)width);
+        rows.exists[j] = channel + j < kernel.channels;
+        rows.channels[j] = reinterpret_cast<const uint8_t*>(
+            rows.exists[j] ? job.channel(n, group * kernel.channels + channel + j) : nothing);
     }
-    fill(job.planes, RowSource{LaneRows::row, &rows}, job.padding(), planes + lane * job.planes.bytes, scratch);
+    fill(job.planes, RowSource{LaneRows::rows, &rows}, job.padding(), planes + lane * job.planes.bytes, scratch);
 }
 
 // ---- tiles
@@ -148,6 +162,8 @@ void compute(Job& job, const char* planes, const Part& part) {
     const char* base = job.direct() ? job.channel(part.image, part.group * kernel.channels)
                                     : planes + part.group * kernel.lanes * job.planes.bytes;
     const char* group_weights = kernel.weights.data() + part.group * kernel.filters * kernel.steps * lane_bytes;
+    const int* blocks = kernel.blocks.data();
+    const Micro* micro = kernel.isa->micro[kernel.mode];
     Run runs[VECTORS * 64 / 4];
     for (int64_t first = 0; first < kernel.steps; first += panel_steps) {
         const int64_t last = std::min(kernel.steps, first + panel_steps);
@@ -159,20 +175,20 @@ void compute(Job& job, const char* planes, const Part& part) {
             Epilogue epilogue = kernel.epilogue();
             epilogue.count = (int)count;
             epilogue.row_bytes = pixels * out_bytes;
-            int64_t m = skipped;
+            const int64_t filter = part.group * kernel.filters + skipped;
+            epilogue.y = job.y + ((part.image * kernel.layer.out_channels + filter) * pixels + pixel) * out_bytes;
+            if (!kernel.is_float()) epilogue.offset = job.offsets.data() + filter;
+            if (!kernel.scale.empty()) epilogue.scale = kernel.scale.data() + filter, epilogue.bias = kernel.bias.data() + filter;
             char* sums = kept + (t - part.first_tile) * rows_here * step_bytes;
+            const char* block = group_weights + skipped * kernel.steps * lane_bytes;
             for (int64_t b = part.first_block; b < part.last_block; b++) {
-                const int rows = kernel.blocks[(size_t)b];
-                const int64_t filter = part.group * kernel.filters + m;
-                epilogue.y = job.y + ((part.image * kernel.layer.out_channels + filter) * pixels + pixel) * out_bytes;
-                epilogue.offset = job.offsets.data() + (kernel.is_float() ? 0 : filter);
-                epilogue.scale = kernel.scale.data() + (kernel.scale.empty() ? 0 : filter);
-                epilogue.bias = kernel.bias.data() + (kernel.bias.empty() ? 0 : filter);
-                const char* w = group_weights + (m * kernel.steps + first * rows) * lane_bytes;
-                kernel.isa->micro[kernel.mode][rows - 1](panel, w, last - first, sums, first > 0,
-                                                         last == kernel.steps ? &epilogue : nullptr);
+                const int rows = blocks[b];
+                micro[rows - 1](panel, block + first * rows * lane_bytes, last - first, sums, first > 0,
+                                last == kernel.steps ? &epilogue : nullptr);
+                block += kernel.steps * rows * lane_bytes;
                 sums += rows * step_bytes;
-                m += rows;
+                epilogue.y += rows * epilogue.row_bytes;
+                epilogue.offset += rows, epilogue.scale += rows, epilogue.bias += rows;
             }
         }
     }
@@ -232,14 +248,16 @@ struct ChannelRows {
     const Job* job;
     const char* channel;
 
-    static void row(const void* context, int64_t row, char* lanes) {
+    static void rows(const void* context, int64_t first, int64_t count, char* lanes, int64_t pitch) {
         const auto& self = *static_cast<const ChannelRows*>(context);
-        const Job& job = *self.job;
-        if (job.kernel.is_float())
-            memcpy(lanes, self.channel + row * job.width * 4, (size_t)job.width * 4);
+        const nashc_kernel& kernel = self.job->kernel;
+        const int64_t width = self.job->width;
+        if (kernel.is_float())
+            kernel.isa->copy_rows(reinterpret_cast<const float*>(self.channel) + first * width, count, width,
+                                  reinterpret_cast<float*>(lanes), pitch);
         else
-            job.kernel.isa->widen(reinterpret_cast<const uint8_t*>(self.channel) + row * job.width,
-                                  job.kernel.is_signed(), job.width, reinterpret_cast<int16_t*>(lanes));
+            kernel.isa->widen_rows(reinterpret_cast<const uint8_t*>(self.channel) + first * width, kernel.is_signed(),
+                                   count, width, reinterpret_cast<int16_t*>(lanes), pitch);
     }
 };
 
@@ -252,34 +270,32 @@ void depthwise_filter(Job& job, const std::vector<int64_t>& offsets, int64_t n, 
     char* plane = job.allocate(planes_memory, planes.bytes + 8 * VECTOR_SLACK);
     if (!scratch || !plane) return;
     ChannelRows source{&job, job.channel(n, m / kernel.filters)};
-    const uint64_t padding = kernel.is_adder() || kernel.is_float() ? 0 : repeat(0) | ((uint32_t)job.x_zero_point & 0xffff);
-    fill(planes, RowSource{ChannelRows::row, &source}, padding, plane, scratch);
+    const uint64_t padding = kernel.is_adder() || kernel.is_float() ? 0 : (uint32_t)job.x_zero_point & 0xffff;
+    fill(planes, RowSource{ChannelRows::rows, &source}, padding, plane, scratch);
 
-    const Depthwise layer{kernel.weights.data() + m * kernel.taps * size, offsets.data(), kernel.taps};
+    Depthwise layer{kernel.weights.data() + m * kernel.taps * size, offsets.data(), kernel.taps, rows, columns, length};
     Epilogue epilogue = kernel.epilogue();
     epilogue.offset = job.offsets.data() + (kernel.is_float() ? 0 : m);
     epilogue.scale = kernel.scale.data() + (kernel.scale.empty() ? 0 : m);
     epilogue.bias = kernel.bias.data() + (kernel.bias.empty() ? 0 : m);
     const InstructionSet& isa = *kernel.isa;
-    const DepthwiseRow filter = kernel.mode == ADD_F32   ? isa.depthwise_add_f32
+    const DepthwiseFilter filter = kernel.mode == ADD_F32   ? isa.depthwise_add_f32
                                 : kernel.mode == MUL_F32 ? isa.depthwise_mul_f32
                                 : kernel.mode == SAD     ? isa.depthwise_add_s16
                                                          : isa.depthwise_mul_s16;
     char* const y = job.y + (n * kernel.layer.out_channels + m) * rows * columns * out_bytes;
     const int64_t vector = isa.vector_bytes / size, flat = (rows - 1) * length + columns;
-    if (length == columns || ceil_div(flat, vector) >= rows * ceil_div(columns, vector)) {
-        const bool joined = length == columns;
-        for (int64_t row = 0; row < (joined ? 1 : rows); row++) {
-            epilogue.y = y + row * columns * out_bytes;
-            filter(layer, plane + row * length * size, joined ? flat : columns, epilogue);
-        }
-        return;
-    }
+    epilogue.y = y;
+    epilogue.row_bytes = columns * out_bytes;
+    const bool dense = length == columns, wide = ceil_div(flat, vector) >= rows * ceil_div(columns, vector);
+    if (dense) layer.rows = 1, layer.columns = flat;
+    if (dense || wide) return filter(layer, plane, epilogue);
     // narrow rows: over the padding between them, too, so that the vectors are full
     char* all = job.allocate(panel_memory, flat * out_bytes);
     if (!all) return;
     epilogue.y = all;
-    filter(layer, plane, flat, epilogue);
+    layer.rows = 1, layer.columns = flat;
+    filter(layer, plane, epilogue);
     for (int64_t row = 0; row < rows; row++)
         memcpy(y + row * columns * out_bytes, all + row * length * out_bytes, (size_t)(columns * out_bytes));
 }

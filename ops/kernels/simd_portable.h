@@ -72,6 +72,11 @@ struct Portable {
     static I unpack_high16(I a, I b) { return pairs16((U16)a, (U16)b, 4); }
     static void in_order(I low, I high, I* sums) { sums[0] = low, sums[1] = high; }
     static I narrow64(I a, I b) { return I{a[0], a[2], b[0], b[2]}; }
+    static I widen(const uint8_t* from, bool is_signed) {
+        I16 found;
+        for (int i = 0; i < 8; i++) found[i] = is_signed ? (int8_t)from[i] : from[i];
+        return (I)found;
+    }
     static int64_t interleave8(const uint8_t* const*, uint8_t, int64_t, char*) { return 0; }
     static int64_t interleave4(const uint8_t* const*, uint8_t, int64_t, char*) { return 0; }
 
