@@ -77,8 +77,8 @@ def export(
     inputs = (example,) if isinstance(example, Tensor) else tuple(example)
     if opset is not None and not MIN_OPSET <= opset <= MAX_OPSET:
         raise NashcError(f"opset={opset}", where="export", hint=f"give {MIN_OPSET} to {MAX_OPSET}")
+    _check_types(module)
     fixed = fix_shift_weights(module).eval().cpu()
-    _check_types(fixed)
     inputs = tuple(x.cpu() for x in inputs)
     with torch.no_grad():
         _try(fixed, inputs)
@@ -182,6 +182,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "# The axis name", UserWarning)  # inputs share their batch
             yield
     finally:
         logger.setLevel(level)

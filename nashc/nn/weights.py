@@ -29,6 +29,8 @@ def load(module: nn.Module, path: str | Path) -> nn.Module:
 
     Raises NashcError where the file is no safetensors file, or names, shapes or types differ; module is then unchanged.
     """
+    if not Path(path).is_file():
+        raise NashcError("there is no such file", where=str(path), hint="write it with nashc.nn.save")
     try:
         found = load_file(path)
     except (SafetensorError, ValueError) as error:
