@@ -25,7 +25,7 @@ STAIR = (
 """From the top down: a part imports parts of its own step or of the steps below it."""
 HEIGHT = {part: len(STAIR) - i for i, step in enumerate(STAIR) for part in step}
 TORCH = {"nn", "nas", "export"}
-IR_BORDER = {"passes", "importer", "compiler", "artifact"}
+IR_BORDER = {"passes", "importer", "compiler", "artifact", "runtime"}
 IMPORT_NAMES = {"protobuf": "google"}
 """Distributions whose import name is not their own with `_` for `-`."""
 

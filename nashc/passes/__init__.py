@@ -1,7 +1,7 @@
 """Graph passes on onnx_ir models, one a file, and `simplify`, the pipeline of all of them."""
 
-from nashc.passes.load import load
+from nashc.passes.load import checked, load
 from nashc.passes.provenance import Skip, removed, sources
 from nashc.passes.simplify import simplify
 
-__all__ = ["Skip", "load", "removed", "simplify", "sources"]
+__all__ = ["Skip", "checked", "load", "removed", "simplify", "sources"]

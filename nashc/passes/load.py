@@ -35,6 +35,11 @@ def load(path: str | Path) -> ir.Model:
         proto = onnx.load_model_from_string(data)
     except (DecodeError, ValueError, RuntimeError) as error:
         raise NashcError(f"not an ONNX model: {error}", where=str(path), hint=EXPORT_AGAIN) from None
+    return checked(proto, path)
+
+
+def checked(proto: onnx.ModelProto, path: Path = Path("model")) -> ir.Model:
+    """A model in memory as `load` gives one; `path` is how errors call it, and its folder that of external data."""
     if not proto.HasField("graph"):
         raise NashcError("not an ONNX model: it has no graph", where=str(path), hint=EXPORT_AGAIN)
     _check_opsets(proto, str(path))

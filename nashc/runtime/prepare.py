@@ -1,0 +1,86 @@
+"""From a model file to what onnxruntime gets: checked, rewritten for the native kernels or for stock onnxruntime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
+
+from nashc import ops
+from nashc.errors import NashcError
+from nashc.passes import Skip, checked, load
+from nashc.passes.check import check
+from nashc.passes.graph import where
+from nashc.runtime.accumulator import check_accumulators
+from nashc.runtime.fuse import fuse
+from nashc.runtime.lower import lower_shift
+
+Source = str | Path | onnx.ModelProto
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """`model` is for onnxruntime; `source` the checked model that it computes, with its ai.nashc operators and without
+    their functions; `skips` the operators of a quantised model that stay in float, with the reason."""
+
+    model: onnx.ModelProto
+    source: onnx.ModelProto
+    skips: tuple[Skip, ...]
+
+
+def prepare(source: Source, *, native: bool) -> Prepared:
+    """Raises NashcError for a model that is damaged, or whose ai.nashc operators do not fit their inputs.
+
+    native: for a session with the native kernels; otherwise the operators' functions are embedded.
+    """
+    name = "model" if isinstance(source, onnx.ModelProto) else str(source)
+    try:
+        return _prepare(source, native)
+    except NashcError as error:
+        if name in error.where:
+            raise
+        raise NashcError(error.what, where=f"{name}: {error.where}".removesuffix(": "), hint=error.hint) from None
+    except (*UNFORESEEN, ir.serde.SerdeError, ir.passes.PassError) as error:
+        hint = "check it with onnx.checker; if it runs in onnxruntime, please report it"
+        raise NashcError(f"cannot be prepared ({type(error).__name__}: {error})", where=name, hint=hint) from error
+
+
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a damaged file that passed every check may still raise."""
+
+
+def _prepare(source: Source, native: bool) -> Prepared:
+    model = checked(source) if isinstance(source, onnx.ModelProto) else load(source)
+    ir.external_data.load_to_model(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    for key in [key for key in model.functions if key[0] == ops.DOMAIN]:
+        del model.functions[key]
+    _check_operators(model)
+    ops.register_schemas()
+    inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
+    if not native:
+        return Prepared(ops.embed_functions(inferred), inferred, ())
+    model = ir.from_proto(inferred)
+    check_accumulators(model)
+    skips = fuse(model)
+    lower_shift(model)
+    RemoveUnusedNodesPass()(model)
+    return Prepared(ir.to_proto(model), inferred, skips)
+
+
+def _check_operators(model: ir.Model) -> None:
+    """Names, attributes and stored values of the ai.nashc operators."""
+    for node in model.graph.all_nodes():
+        if node.domain != ops.DOMAIN:
+            continue
+        known = ops.OPERATORS.get(node.op_type).schema.attributes
+        if unknown := sorted(set(node.attributes) - set(known)):
+            raise NashcError(f"unknown attribute {unknown}", where=where(node), hint=f"known: {', '.join(known)}")
+        for name, attribute in node.attributes.items():
+            wanted = ir.AttributeType(int(known[name].type))  # type: ignore[call-overload]
+            if attribute.type != wanted:
+                raise NashcError(f"attribute {name} has the wrong type", where=where(node), hint=f"give {wanted.name}")
+        check(node)

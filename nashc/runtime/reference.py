@@ -1,0 +1,69 @@
+"""A model by its definition: onnx's ReferenceEvaluator with the NumPy references of the operators. Slow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from nashc import ops
+from nashc.errors import NashcError
+from nashc.runtime.prepare import Source, prepare
+from nashc.runtime.session import Array, Tensor, check_inputs
+
+
+def run_reference(model: Source, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs by name. Raises NashcError for a bad model, bad inputs, and operators that onnx cannot evaluate."""
+    source = prepare(model, native=False).source
+    check_inputs(tensors(source), inputs)
+    names = [value.name for value in source.graph.output]
+    values: dict[str, Any] = {}
+    for _, results in evaluate(source, inputs):
+        values.update(results)
+    return {name: values[name] for name in names}
+
+
+def evaluate(
+    model: onnx.ModelProto, inputs: Mapping[str, Array], known: Mapping[str, Array] | None = None
+) -> Iterator[tuple[onnx.NodeProto, dict[str, Array]]]:
+    """Each node of the graph, in order, with its outputs by name.
+
+    A node's inputs are what earlier nodes gave, or, where `known` has a value of that name, that value.
+    """
+    evaluator = _guard(lambda: ReferenceEvaluator(model, new_ops=ops.reference_ops()), "model")
+    results: dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
+    for node in evaluator.rt_nodes_:
+        context = {"context": dict(results)} if node.need_context() else {}
+        place = f"node '{node.onnx_node.name}' ({node.op_type})"
+        outputs = _guard(lambda: node.run(*[results[name] for name in node.input], **context), place)  # noqa: B023
+        found = dict(zip(node.output, outputs, strict=False))
+        yield node.onnx_node, found
+        results.update(found)
+        if known is not None:
+            results.update({name: known[name] for name in found if name in known})
+
+
+def _guard(call: Any, place: str) -> Any:
+    """onnx's evaluator raises errors of every kind."""
+    try:
+        return call()
+    except NashcError:
+        raise
+    except Exception as error:
+        raise NashcError(f"{type(error).__name__}: {error}", where=f"reference: {place}") from None
+
+
+def tensors(model: onnx.ModelProto) -> tuple[Tensor, ...]:
+    """The inputs that a run has to give: those without a stored value."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    found = []
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        if value.name not in stored:
+            shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+            dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+            found.append(Tensor(value.name, str(dtype), shape))
+    return tuple(found)
