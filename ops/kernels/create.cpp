@@ -241,11 +241,9 @@ extern "C" nashc_kernel* nashc_kernel_create(const nashc_layer* layer, const voi
         if (layer->bias) kernel->bias.assign(layer->bias, layer->bias + m);
     }
     if (layer->output >= NASHC_S8) {  // limits before rounding, which keep the rounded value within the type
-        const float low = layer->output == NASHC_S8 ? -128.0f : 0.0f;
-        kernel->layer.lowest = std::max(layer->lowest, low - (float)layer->output_zero_point);
-        kernel->layer.highest = std::min(layer->highest, low + 255.0f - (float)layer->output_zero_point);
-        kernel->layer.highest = std::max(kernel->layer.highest, kernel->layer.lowest);
-        kernel->layer.lowest = std::min(kernel->layer.highest, kernel->layer.lowest);
+        const float low = (layer->output == NASHC_S8 ? -128.0f : 0.0f) - (float)layer->output_zero_point;
+        kernel->layer.lowest = std::min(std::max(layer->lowest, low), low + 255.0f);
+        kernel->layer.highest = std::min(std::max(layer->highest, low), low + 255.0f);
     }
     kernel->layer.scale = kernel->layer.bias = nullptr;
     return kernel.release();

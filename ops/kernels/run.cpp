@@ -178,7 +178,10 @@ void compute(Job& job, const char* planes, const Part& part) {
             const int64_t filter = part.group * kernel.filters + skipped;
             epilogue.y = job.y + ((part.image * kernel.layer.out_channels + filter) * pixels + pixel) * out_bytes;
             if (!kernel.is_float()) epilogue.offset = job.offsets.data() + filter;
-            if (!kernel.scale.empty()) epilogue.scale = kernel.scale.data() + filter, epilogue.bias = kernel.bias.data() + filter;
+            if (!kernel.scale.empty()) {
+                epilogue.scale = kernel.scale.data() + filter;
+                epilogue.bias = kernel.bias.data() + filter;
+            }
             char* sums = kept + (t - part.first_tile) * rows_here * step_bytes;
             const char* block = group_weights + skipped * kernel.steps * lane_bytes;
             for (int64_t b = part.first_block; b < part.last_block; b++) {
@@ -188,7 +191,8 @@ void compute(Job& job, const char* planes, const Part& part) {
                 block += kernel.steps * rows * lane_bytes;
                 sums += rows * step_bytes;
                 epilogue.y += rows * epilogue.row_bytes;
-                epilogue.offset += rows, epilogue.scale += rows, epilogue.bias += rows;
+                if (epilogue.offset) epilogue.offset += rows;
+                if (epilogue.scale) epilogue.scale += rows, epilogue.bias += rows;
             }
         }
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,23 @@ def layers(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], dict[str,
 
 
 @st.composite
-def cases(draw: st.DrawFn, name: str) -> Case:
-    x_shape, w_shape, attributes = draw(layers())
+def wide_layers(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
+    """Layers with many channels, pixels and taps: whole and partial vectors, blocks and lanes of the kernels."""
+    group = draw(st.sampled_from((1, 1, 1, 2, 13)))
+    c = draw(st.integers(1, 3) if group == 13 else st.integers(1, 70))
+    k = draw(st.integers(1, 3) if group == 13 else st.integers(1, 30))
+    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    kernel, strides = draw(st.tuples(*2 * [st.sampled_from((1, 1, 2, 3, 3, 5))])), draw(pair)
+    dilations, pads = draw(st.sampled_from(((1, 1), (1, 1), (2, 1), (1, 3)))), draw(st.tuples(*4 * [st.integers(0, 3)]))
+    least = [(f - 1) * d + 1 for f, d in zip(kernel, dilations, strict=True)]
+    spatial = [least[0] + draw(st.integers(0, 12)), least[1] + draw(st.integers(0, 40))]
+    attributes = {"group": group, "strides": strides, "dilations": dilations, "pads": pads}
+    return (draw(st.sampled_from((1, 1, 2, 9))), group * c, *spatial), (group * k, c, *kernel), attributes
+
+
+@st.composite
+def cases(draw: st.DrawFn, name: str, shapes: st.SearchStrategy[Any] | None = None) -> Case:
+    x_shape, w_shape, attributes = draw(layers() if shapes is None else shapes)
     geometry = conv_geometry(x_shape, w_shape, where="test", **attributes)
     operator = OPERATORS.get(name)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -103,10 +119,12 @@ def feeds(*layers_: Case) -> dict[str, Array]:
     return {f"x{i}": case.inputs[0] for i, case in enumerate(layers_) if case.inputs[0] is not None}
 
 
-def stock(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
-    """Outputs of the model in onnxruntime as it comes, all optimisations on."""
+def stock(model: onnx.ModelProto, inputs: dict[str, Array], library: Path | None = None) -> list[Array]:
+    """Outputs of the model in onnxruntime, all optimisations on: as it comes, or with our library registered."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    if library is not None:
+        options.register_custom_ops_library(str(library))
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return list(session.run(None, inputs))
@@ -157,7 +175,7 @@ def brute_force(case: Case) -> tuple[Array, Array]:
     return y, magnitude
 
 
-def assert_same(case: Case, found: Array, expected: Array, magnitude: Array) -> None:
+def assert_same(case: Case, found: Array, expected: Array, magnitude: Array, run: str = "") -> None:
     """Integers bit for bit; floats within one float32 rounding per summed term and `tolerance` more.
 
     `magnitude` bounds every partial sum, so taps + tolerance roundings of half an ulp err by at most their product.
@@ -165,10 +183,10 @@ def assert_same(case: Case, found: Array, expected: Array, magnitude: Array) -> 
     assert found.shape == expected.shape
     if case.operator.tolerance is None:
         assert found.dtype == np.int32
-        np.testing.assert_array_equal(found, expected.astype(np.int64))
+        np.testing.assert_array_equal(found, expected.astype(np.int64), run)
         return
     assert found.dtype == np.float32
     roundings = case.geometry.taps + case.operator.tolerance
     bound = roundings * np.finfo(np.float32).eps * magnitude + np.finfo(np.float32).tiny
     error = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-    assert (error <= bound).all(), f"error {error.max()} beyond {bound.flat[error.argmax()]}"
+    assert (error <= bound).all(), f"{run}: error {error.max()} beyond {bound.flat[error.argmax()]}"

@@ -11,11 +11,13 @@ import nashc.ops
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nashc.ops import DOMAIN, OPERATORS, OPSET, conv_geometry, embed_functions, register_schemas
-from operator_cases import Case, assert_same, brute_force, cases, evaluate, feeds, layers, model_of, stock
+from nashc.ops import DOMAIN, OPERATORS, OPSET, conv_geometry, embed_functions, native, register_schemas
+from operator_cases import Array, Case, assert_same, brute_force, cases, evaluate, feeds, layers, model_of, stock
 
+import nashc.nn
 from nashc.core.network import Unit
 
 every_operator = pytest.mark.parametrize("name", list(OPERATORS))
@@ -31,25 +33,56 @@ def test_reference_is_the_definition(name: str, data: st.DataObject) -> None:
     assert_same(case, case.operator.reference(*case.inputs, **case.attributes), expected, magnitude)
 
 
+LAYERS_OF_A_FILE = 4
+
+
 @every_operator
-@relaxed
+@settings(deadline=None, max_examples=128)  # times layers of a file times operators: 2,048 cases
 @given(data=st.data(), symbolic=st.booleans())
-def test_all_runtimes_agree(name: str, data: st.DataObject, symbolic: bool) -> None:
-    """Two layers of one operator in one file: reference kernels, functions in onnx, functions in stock onnxruntime."""
-    both = (data.draw(cases(name)), data.draw(cases(name)))
-    model = model_of(*both)
-    if symbolic and all("SAME" not in case.attributes.get("auto_pad", "") for case in both):
-        model = model_of(*both, symbolic=True)
+def test_all_implementations_agree(name: str, data: st.DataObject, symbolic: bool) -> None:
+    """Some layers of one operator in one file, by every runtime; then one by one by each kernel and by torch."""
+    layers_ = tuple(data.draw(cases(name)) for _ in range(LAYERS_OF_A_FILE))
+    fixed = any("SAME" in case.attributes.get("auto_pad", "") for case in layers_)
+    model = model_of(*layers_, symbolic=symbolic and not fixed)
     embedded = embed_functions(model)
     runs = {
-        "reference kernels": evaluate(model, feeds(*both), kernels=True),
-        "functions in onnx": evaluate(embedded, feeds(*both)),
-        "functions in onnxruntime": stock(embedded, feeds(*both)),
+        "reference kernels": evaluate(model, feeds(*layers_), kernels=True),
+        "functions in onnx": evaluate(embedded, feeds(*layers_)),
+        "functions in onnxruntime": stock(embedded, feeds(*layers_)),
+        "native kernels in onnxruntime": stock(model, feeds(*layers_), library=native.library()),
+        "native kernels beside functions": stock(embedded, feeds(*layers_), library=native.library()),
     }
-    for i, case in enumerate(both):
+    for instructions in native.instruction_sets():
+        runs[f"{instructions} kernels"] = [
+            case.operator.run_native(*case.inputs, instruction_set=instructions, **case.attributes) for case in layers_
+        ]
+    if name in TORCH:
+        runs["torch"] = [TORCH[name](case) for case in layers_]
+    for i, case in enumerate(layers_):
         expected, magnitude = brute_force(case)
-        for outputs in runs.values():
-            assert_same(case, outputs[i], expected, magnitude)
+        for run, outputs in runs.items():
+            assert_same(case, outputs[i], expected, magnitude, run)
+
+
+def in_torch(case: Case, layer: Any) -> Array:
+    tensors = [None if a is None else torch.from_numpy(a) for a in case.inputs]
+    (fy, fx), (sy, sx) = (1, *case.geometry.kernel)[-2:], (1, *case.geometry.strides)[-2:]
+    nest = case.geometry.nest
+    x, w = tensors[0], tensors[1]
+    assert x is not None
+    assert w is not None
+    lead = w.shape[: case.operator.weight_lead + 2]
+    y = layer(
+        x.reshape(*x.shape[:2], nest.iy, nest.ix), w.reshape(*lead, fy, fx), *tensors[2:], [sy, sx], list(nest.pad),
+        list(nest.dilation), case.geometry.group,
+    )  # fmt: skip
+    return y.reshape(*y.shape[:2], *case.geometry.output).numpy()
+
+
+TORCH = {
+    "AdderConv": lambda case: in_torch(case, lambda *arguments: torch.ops.nashc.adder_conv2d(*arguments, None)),
+    "ShiftConv": lambda case: in_torch(case, torch.ops.nashc.shift_conv2d),
+}
 
 
 @every_operator
