@@ -5,7 +5,7 @@
     dx[n, c, i] = sum over m, taps of dy * HardTanh(w - x)            instead of the sign of w - x
     dw <- dw * eta * sqrt(k) / ||dw||_2, k the number of weights      a step of its own size for each layer
 
-AdderNet, arXiv 1912.13200, equations 1, 5, 6, 13. The first gradient is the correlation of x with dy, as in a
+AdderNet, arXiv 1912.13200, equations 2, 5, 6, 13. The first gradient is the correlation of x with dy, as in a
 convolution, minus w * sum(dy). On the CPU in float32 the kernels of nashc.ops compute y and dx, elsewhere torch does.
 """
 
@@ -32,6 +32,8 @@ from nashc.ops import native
 
 ETA = 0.2
 """Of the adaptive gradient scale, for every layer of AdderNet's networks."""
+COPIED_ELEMENTS = 2**19
+"""Of one operand of the weight gradient at a time, on the CPU: 2 MiB of float32."""
 NARROW = (torch.float16, torch.bfloat16)
 
 
@@ -113,6 +115,45 @@ def _(
     return x.new_empty(x.shape)
 
 
+@torch.library.custom_op("nashc::adder_conv2d_weight_gradient", mutates_args=())
+def adder_conv2d_weight_gradient(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """dw = sum over n, o of dy * (x - w) (equation 5), in the shape of weight.
+
+    On the CPU a few images at a time: torch's convolution copies its operands into a layout of its own.
+    """
+    dw = -weight * grad.sum((0, 2, 3)).view(-1, 1, 1, 1)
+    images = max(1, x.shape[0])
+    if x.device.type == "cpu":
+        images = max(1, COPIED_ELEMENTS // max(1, x[:1].numel(), grad[:1].numel()))
+    for i in range(0, x.shape[0], images):
+        some = slice(i, i + images)
+        part = conv2d_gradients(grad[some], x[some], weight, stride, pads, dilation, groups, (False, True))[1]
+        assert part is not None
+        dw += part
+    return dw
+
+
+@adder_conv2d_weight_gradient.register_fake
+def _(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    return weight.new_empty(weight.shape)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, *ctx.window, ctx.eta = inputs
     ctx.save_for_backward(x, weight)
@@ -125,7 +166,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[0]:
         dx = adder_conv2d_input_gradient(grad, x, weight, stride, pads, dilation, groups)
     if ctx.needs_input_grad[1]:
-        dw = weight_gradient(grad, x, weight, stride, pads, dilation, groups, ctx.eta)
+        dw = adder_conv2d_weight_gradient(grad, x, weight, stride, pads, dilation, groups)
+        if ctx.eta is not None:
+            dw = dw * (ctx.eta * dw.numel() ** 0.5 / torch.linalg.vector_norm(dw).clamp_min(1e-12))
     return dx, dw, None, None, None, None, None
 
 
@@ -133,27 +176,6 @@ adder_conv2d.register_autograd(_backward, setup_context=_setup_context)
 for _device in ("cpu", "cuda"):
     # |x - w| of narrow floats loses what distinguishes the outputs, which lie close together and far from zero
     adder_conv2d.register_autocast(_device, torch.float32)
-
-
-def weight_gradient(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    stride: Sequence[int],
-    pads: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    eta: float | None,
-) -> Tensor:
-    """dw = sum over n, o of dy * (x - w) (equation 5), scaled to the norm eta * sqrt(k) unless eta is None."""
-    _, correlation = conv2d_gradients(grad, x, weight, stride, pads, dilation, groups, (False, True))
-    assert correlation is not None
-    dw = correlation - weight * grad.sum((0, 2, 3)).view(-1, 1, 1, 1)
-    if eta is None:
-        return dw
-    norm: Tensor = torch.linalg.vector_norm(dw)
-    factor: Tensor = eta * dw.numel() ** 0.5 / norm.clamp_min(1e-12)
-    return dw * factor
 
 
 def _grouped(x: Tensor, groups: int) -> Tensor:

@@ -23,12 +23,13 @@ def round_to_codes(weight: Tensor, terms: int, pmax: int) -> Tensor:
     """int8 codes [terms, *weight]: each term is what is left, its log2 rounded (nashc.ops.encode_shift, "log")."""
     rest = weight.double()
     codes = torch.empty((terms, *weight.shape), dtype=torch.int8, device=weight.device)
-    for term in codes:
+    for i, term in enumerate(codes):
+        if i:
+            rest = rest - decode(codes[i - 1], rest.dtype)
         # |rest| = fraction * 2^exponent, fraction in [0.5, 1): log2 rounds down below sqrt(1/2), which no double is
         fraction, exponent = torch.frexp(rest.abs())
-        p = (torch.where(fraction < 0.5**0.5, 1, 0) - exponent).clamp(0, pmax)
-        term.copy_(rest.sign() * (p + 1))
-        rest = rest - decode(term, rest.dtype)
+        p = ((fraction < 0.5**0.5).to(exponent.dtype) - exponent).clamp_(0, pmax)
+        term.copy_((p + 1) * rest.sign().to(p.dtype))
     return codes
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +248,11 @@ def test_bad_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], args: 
     assert text in captured.err
     assert "Traceback" not in captured.err
     assert not os.listdir(tmp_path)
+
+
+def test_command_says_what_to_install() -> None:
+    code = "import sys; sys.modules['torch'] = None; from nashc.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "export", FACTORY, *OPTIONS, "-o", "m.onnx"]
+    failed = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr == "error: torch is not installed; run pip install 'nashc[search]'\n"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nashc.errors import NashcError
 from nashc.nn import AdderConv2d
-from nashc.nn.adder import adder_conv2d, adder_conv2d_input_gradient
+from nashc.nn.adder import adder_conv2d, adder_conv2d_input_gradient, adder_conv2d_weight_gradient
 
 EXAMPLES = settings(deadline=None, max_examples=60)
 TYPES = (torch.float32, torch.float64)
@@ -112,7 +112,8 @@ def test_operators_pass_opcheck(dtype: torch.dtype, sample: tuple) -> None:
     w = torch.randn(w_shape, dtype=dtype, requires_grad=True)
     torch.library.opcheck(adder_conv2d, (x, w, *args, 0.2))
     dy = torch.randn_like(adder_conv2d(x, w, *args, None))
-    torch.library.opcheck(adder_conv2d_input_gradient, (dy.detach(), x.detach(), w.detach(), *args))
+    for gradient in (adder_conv2d_input_gradient, adder_conv2d_weight_gradient):
+        torch.library.opcheck(gradient, (dy.detach(), x.detach(), w.detach(), *args))
 
 
 def test_layouts_and_empty_batches() -> None:
