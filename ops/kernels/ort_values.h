@@ -74,8 +74,8 @@ class Attributes {
         return succeeded(api->KernelInfoGetAttribute_int64(info, name, &i)) ||
                succeeded(api->KernelInfoGetAttribute_float(info, name, &f)) ||
                succeeded(api->KernelInfoGetAttribute_string(info, name, nullptr, &characters)) ||
-               succeeded(api->KernelInfoGetAttributeArray_int64(info, name, nullptr, &ints)) ||
-               succeeded(api->KernelInfoGetAttributeArray_float(info, name, nullptr, &floats));
+               (succeeded(api->KernelInfoGetAttributeArray_int64(info, name, nullptr, &ints)) && ints) ||
+               (succeeded(api->KernelInfoGetAttributeArray_float(info, name, nullptr, &floats)) && floats);
     }
 
    public:
@@ -107,6 +107,7 @@ class Attributes {
     std::optional<Sizes> integers(const char* name) const {
         size_t count = 0;
         if (succeeded(api->KernelInfoGetAttributeArray_int64(info, name, nullptr, &count))) {
+            if (!count && given(name)) wrong(name, "integers");  // of another type: read as no integers at all
             Sizes values(count);
             if (count) check(api->KernelInfoGetAttributeArray_int64(info, name, values.data(), &count));
             return values;
