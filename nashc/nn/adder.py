@@ -129,7 +129,7 @@ def adder_conv2d_weight_gradient(
 
     On the CPU a few images at a time: torch's convolution copies its operands into a layout of its own.
     """
-    dw = -weight * grad.sum((0, 2, 3)).view(-1, 1, 1, 1)
+    dw = -weight.contiguous() * grad.sum((0, 2, 3)).view(-1, 1, 1, 1)
     images = max(1, x.shape[0])
     if x.device.type == "cpu":
         images = max(1, COPIED_ELEMENTS // max(1, x[:1].numel(), grad[:1].numel()))

@@ -43,7 +43,7 @@ def decode(codes: Tensor, dtype: torch.dtype) -> Tensor:
 def shift_round(weight: Tensor, terms: int, pmax: int) -> Tensor:
     """Form Q: weight rounded to the sum of powers of two; NaN where it is not finite."""
     rounded = decode(round_to_codes(weight, terms, pmax), weight.dtype).sum(0)
-    return torch.where(weight.isfinite(), rounded, torch.nan)
+    return torch.where(weight.isfinite(), rounded, torch.nan).contiguous()
 
 
 @shift_round.register_fake
@@ -64,7 +64,7 @@ def composed_codes(shift: Tensor, sign: Tensor, pmax: int) -> Tensor:
 def shift_compose(shift: Tensor, sign: Tensor, pmax: int) -> Tensor:
     """Form PS: the weights [M, ...] of shift and sign [terms, M, ...]; NaN where one is not finite."""
     weight = decode(composed_codes(shift, sign, pmax), shift.dtype).sum(0)
-    return torch.where((shift.isfinite() & sign.isfinite()).all(0), weight, torch.nan)
+    return torch.where((shift.isfinite() & sign.isfinite()).all(0), weight, torch.nan).contiguous()
 
 
 @shift_compose.register_fake

@@ -82,8 +82,22 @@ def network() -> nn.Module:
     )
 
 
-def test_compiled_network_trains_alike() -> None:
-    plain = network()
+def test_layers_move_between_types_and_layouts() -> None:
+    for module in (network(), fix_shift_weights(network())):
+        moved = copy.deepcopy(module).double().to(memory_format=torch.channels_last).requires_grad_().eval()
+        moved.to("meta")
+        assert {t.device.type for t in moved.state_dict().values()} == {"meta"}
+        moved = copy.deepcopy(module).to(memory_format=torch.channels_last).double().eval()
+        x = torch.randn(2, 3, 9, 10)
+        torch.testing.assert_close(moved(x.double()).float(), module.eval()(x), rtol=1e-4, atol=1e-4)
+        shapes = [tuple(t.shape) for t in module.state_dict().values()]
+        assert [tuple(t.shape) for t in moved.state_dict().values()] == shapes
+        assert all(p.is_leaf and p.requires_grad for p in moved.parameters())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_compiled_network_trains_alike(layout: torch.memory_format) -> None:
+    plain = network().to(memory_format=layout)
     compiled = torch.compile(copy.deepcopy(plain), fullgraph=True, dynamic=True, backend="aot_eager")
     x = torch.randn(4, 3, 9, 10)
     for _ in range(2):
