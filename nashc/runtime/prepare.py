@@ -60,7 +60,10 @@ def _prepare(source: Source, native: bool) -> Prepared:
         del model.functions[key]
     _check_operators(model)
     ops.register_schemas()
-    inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise NashcError(f"its shapes do not fit: {error}", hint="check it with onnx.checker") from None
     if not native:
         return Prepared(ops.embed_functions(inferred), inferred, ())
     model = ir.from_proto(inferred)

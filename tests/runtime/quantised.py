@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from hypothesis import strategies as st
 from nashc.ops import DOMAIN, OPERATORS
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from operator_cases import Array, Case, cases, tensor_type
 
 OPSETS = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
@@ -73,7 +73,9 @@ def quantised_layers(draw: st.DrawFn, name: str, *, after: bool = True) -> Layer
         gamma, beta, mean = (rng.uniform(-2, 2, m).astype(np.float32) for _ in range(3))
         var = rng.uniform(0.5, 2.0, m).astype(np.float32)
         stored |= {"gamma": gamma, "beta": beta, "mean": mean, "var": var}
-        nodes.append(helper.make_node("BatchNormalization", [last, "gamma", "beta", "mean", "var"], ["n"], epsilon=1e-3))
+        nodes.append(
+            helper.make_node("BatchNormalization", [last, "gamma", "beta", "mean", "var"], ["n"], epsilon=1e-3)
+        )
         a = gamma.astype(np.float64) / np.sqrt(var.astype(np.float64) + float(np.float32(1e-3)))
         shift = (beta - mean * a).reshape(shape)
         largest = (largest + np.abs(mean).reshape(shape)) * np.abs(a).reshape(shape) + np.abs(beta).reshape(shape)
@@ -103,6 +105,3 @@ def quantised_layers(draw: st.DrawFn, name: str, *, after: bool = True) -> Layer
 def rounded(layer: Layer) -> Array:
     info = np.iinfo(layer.dtype)
     return np.clip(np.rint(layer.steps) + layer.zero_point, info.min, info.max).astype(layer.dtype)
-
-
-FLOAT = TensorProto.FLOAT
