@@ -2,6 +2,6 @@
 
 from nashc.passes.load import checked, load
 from nashc.passes.provenance import Skip, removed, sources
-from nashc.passes.simplify import simplify
+from nashc.passes.simplify import inline, simplify
 
-__all__ = ["Skip", "checked", "load", "removed", "simplify", "sources"]
+__all__ = ["Skip", "checked", "inline", "load", "removed", "simplify", "sources"]

@@ -37,7 +37,7 @@ def simplify(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model
     """Simplify `model` in place for inputs of the given shapes and return it."""
     provenance.name_nodes(model.graph)
     NameFixPass()(model)
-    _inline(model)
+    inline(model)
     bind(model, shapes)
     before = tuple(provenance.live(model.graph))
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -52,7 +52,7 @@ def simplify(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model
     return model
 
 
-def _inline(model: ir.Model) -> None:
+def inline(model: ir.Model) -> None:
     """Inline every function except the bodies of our own operators."""
     nodes = _inlined_nodes(model)
     if nodes > MOST_INLINED:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import LiftConstantsToInitializersPass, NameFixPass, RemoveUnusedNodesPass
 
 from nashc import ops
 from nashc.errors import NashcError
-from nashc.passes import Skip, checked, load
+from nashc.passes import Skip, checked, inline, load
 from nashc.passes.check import check
 from nashc.passes.graph import where
 from nashc.runtime.accumulator import check_accumulators
@@ -55,6 +55,8 @@ UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeEr
 def _prepare(source: Source, native: bool) -> Prepared:
     model = checked(source) if isinstance(source, onnx.ModelProto) else load(source)
     ir.external_data.load_to_model(model)
+    NameFixPass()(model)
+    inline(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     for key in [key for key in model.functions if key[0] == ops.DOMAIN]:
         del model.functions[key]
@@ -62,7 +64,7 @@ def _prepare(source: Source, native: bool) -> Prepared:
     ops.register_schemas()
     try:
         inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         raise NashcError(f"its shapes do not fit: {error}", hint="check it with onnx.checker") from None
     if not native:
         return Prepared(ops.embed_functions(inferred), inferred, ())
