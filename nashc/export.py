@@ -13,9 +13,10 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -166,7 +167,7 @@ def _translate(
                 custom_translation_table=TRANSLATIONS,
             )
     except Exception as error:
-        hint = "its batch may be fixed: try dynamic_batch=False" if dynamic_batch else "see the cause of this error"
+        hint = "a module that fixes its batch needs dynamic_batch=False (--fixed-batch)" if dynamic_batch else ""
         raise NashcError(f"torch cannot export the module: {_reason(error)}", where="export", hint=hint) from error
     assert program is not None
     return program.model_proto
@@ -174,18 +175,17 @@ def _translate(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's remarks about packages that are not installed and its own deprecations."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without torch's remarks about packages that are not installed, its own deprecations, and graphs that failed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.filterwarnings("ignore", "# The axis name", UserWarning)  # inputs share their batch
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
 
 
 def _reason(error: BaseException) -> str:
@@ -202,6 +202,8 @@ def _tidy(model: onnx.ModelProto, module: nn.Module) -> None:
     used: set[str] = set()
     for node in model.graph.node:
         name = _name(node, leaves)
+        if name in used:
+            name = f"{name}_{node.op_type.lower()}"
         while name in used:
             name += "_"
         used.add(name)

@@ -188,7 +188,9 @@ class DataDependent(nn.Module):
         (AdderConv2d(2, 2, 3), {"opset": 17}, "export: opset=17; give 18 to 23"),
     ],
 )  # fmt: skip
-def test_refusals_leave_the_earlier_file(tmp_path: Path, module: nn.Module, kwargs: dict[str, Any], text: str) -> None:
+def test_refusals_leave_the_earlier_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], module: nn.Module, kwargs: dict[str, Any], text: str
+) -> None:
     (tmp_path / "m").write_text("earlier")
     x = torch.ones(1, 2, 6, 6)
     with pytest.raises(NashcError) as refusal:
@@ -196,6 +198,7 @@ def test_refusals_leave_the_earlier_file(tmp_path: Path, module: nn.Module, kwar
     assert text in str(refusal.value)
     assert (tmp_path / "m").read_text() == "earlier"
     assert os.listdir(tmp_path) == ["m"]
+    assert capfd.readouterr() == ("", "")
 
 
 # nashc export
