@@ -19,6 +19,7 @@ from nashc.runtime.fuse import fuse
 from nashc.runtime.lower import lower_shift
 
 Source = str | Path | onnx.ModelProto
+OPTIONAL = onnx.defs.OpSchema.FormalParameterOption.Optional
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,10 @@ def prepare(source: Source, *, native: bool) -> Prepared:
         raise NashcError(error.what, where=f"{name}: {error.where}".removesuffix(": "), hint=error.hint) from None
     except (*UNFORESEEN, ir.serde.SerdeError, ir.passes.PassError) as error:
         hint = "check it with onnx.checker; if it runs in onnxruntime, please report it"
-        raise NashcError(f"cannot be prepared ({type(error).__name__}: {error})", where=name, hint=hint) from error
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # onnx_ir reports every level above the cause
+            cause = cause.__cause__
+        raise NashcError(f"cannot be prepared ({type(cause).__name__}: {cause})", where=name, hint=hint) from error
 
 
 UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -77,11 +81,17 @@ def _prepare(source: Source, native: bool) -> Prepared:
 
 
 def _check_operators(model: ir.Model) -> None:
-    """Names, attributes and stored values of the ai.nashc operators."""
+    """Names, operands, attributes and stored values of the ai.nashc operators."""
     for node in model.graph.all_nodes():
         if node.domain != ops.DOMAIN:
             continue
-        known = ops.OPERATORS.get(node.op_type).schema.attributes
+        schema = ops.OPERATORS.get(node.op_type).schema
+        known, given = schema.attributes, [value is not None for value in node.inputs]
+        if len(node.outputs) != 1 or len(given) > len(schema.inputs):
+            raise NashcError("it has too many operands or results", where=where(node), hint=schema.doc or "")
+        for i, formal in enumerate(schema.inputs):
+            if formal.option != OPTIONAL and not (i < len(given) and given[i]):
+                raise NashcError(f"input {formal.name} is missing", where=where(node), hint="it is not optional")
         if unknown := sorted(set(node.attributes) - set(known)):
             raise NashcError(f"unknown attribute {unknown}", where=where(node), hint=f"known: {', '.join(known)}")
         for name, attribute in node.attributes.items():

@@ -117,6 +117,8 @@ SMALL = "g (float[1, 2, 4, 4] x) => (float[1, ?, ?, ?] y) <float[2, 2, 1, 1] w> 
         (SMALL.format("AdderConv <group = 2.0>"), "attribute group has the wrong type; give INT"),
         (SMALL.format("AdderConv <group = 2>"), "X has 2 channels but W wants 2 x group 2 = 4"),
         (SMALL.format("AdderConv <pads = [1]>"), r"pads=\[1\]; give 4 integers"),
+        (SMALL.format("AdderConv").replace("(x, w)", "(x)"), "input W is missing; it is not optional"),
+        (SMALL.format("AdderConv").replace("(x, w)", "(x, w, w)"), "too many operands"),
     ],
 )
 def test_models_that_do_not_fit(text: str, message: str) -> None:
