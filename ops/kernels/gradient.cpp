@@ -59,6 +59,8 @@ struct Gradients {
     int64_t height, width, out_height, out_width, channels, filters;
     std::atomic<bool> failed{false};
 
+    int64_t vectors() const { return isa.vectors[ADD_F32]; }
+
     char* allocate(Scratch& memory, int64_t bytes) {
         char* found = bytes < (int64_t)1 << 46 ? memory.get((size_t)bytes) : nullptr;
         if (!found) failed = true;
@@ -119,7 +121,7 @@ struct Gradients {
                  reinterpret_cast<char*>(row.data()));
         };
         parallel(filters, plane);
-        const int64_t tile = VECTORS * isa.vector_bytes / 4;
+        const int64_t tile = vectors() * isa.vector_bytes / 4;
         auto one = [&](int64_t t) { compute(planes, dy_planes, taps, packed, blocks, t * tile, pixels, from, to); };
         parallel((pixels + tile - 1) / tile, one);
         if (gathered) positions([&](int64_t i, int64_t at) { dx[at] = to[i]; });
@@ -127,15 +129,16 @@ struct Gradients {
 
     void compute(const Planes& planes, const char* dy_planes, int64_t taps, const std::vector<float>& packed,
                  const std::vector<int>& blocks, int64_t pixel, int64_t pixels, const float* from, float* to) {
-        const int64_t step_bytes = VECTORS * isa.vector_bytes, tile = step_bytes / 4, steps = filters * taps;
+        const int64_t step_bytes = vectors() * isa.vector_bytes, tile = step_bytes / 4, steps = filters * taps;
         const int64_t panel_steps = std::min(steps, PANEL_BYTES / step_bytes), count = std::min(tile, pixels - pixel);
         char* panel = allocate(panel_memory, panel_steps * step_bytes + 2 * VECTOR_SLACK);
         if (!panel) return;
-        Run runs[VECTORS * 64 / 4];
-        const int64_t run_count = planes.runs(pixel, count, tile / VECTORS, runs);
+        Run runs[MOST_VECTORS * 64 / 4];
+        const int64_t run_count = planes.runs(pixel, count, tile / vectors(), runs);
         for (int64_t first = 0; first < steps; first += panel_steps) {
             const int64_t last = std::min(steps, first + panel_steps);
-            isa.pack(dy_planes, planes.bytes, planes.tap_bytes.data(), taps, first, last, runs, run_count, panel);
+            isa.pack(dy_planes, planes.bytes, planes.tap_bytes.data(), taps, first, last, (int)vectors(), runs,
+                     run_count, panel);
             int64_t c = 0;
             for (int rows : blocks) {
                 isa.gradient[rows - 1](panel, packed.data() + c * steps + first * rows, last - first,

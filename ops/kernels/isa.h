@@ -1,7 +1,7 @@
 // What the code of one instruction set offers to the rest: functions in tables. Internal.
 //
 // A k-step is one lane of every vector: the channels of one tap that one instruction sums up. A panel holds, for a tile
-// of output pixels, the input lanes of every k-step, [k][VECTORS][pixels]; the weights of a block of output channels
+// of output pixels, the input lanes of every k-step, [k][vectors][pixels]; the weights of a block of output channels
 // lie as [k][rows] lanes.
 #pragma once
 #include <cstddef>
@@ -13,8 +13,8 @@ enum Mode { ADD_F32, SAD, MUL_F32, DOT4, DOT2, MUL32, MODES };
 constexpr int LANE_BYTES[MODES] = {4, 8, 4, 4, 4, 4};
 constexpr int LANE_CHANNELS[MODES] = {1, 8, 1, 4, 2, 1};
 
-constexpr int VECTORS = 2;     // vectors of pixels in a tile
-constexpr int MOST_ROWS = 8;   // output channels in a block
+constexpr int MOST_VECTORS = 4;   // vectors of pixels in a tile
+constexpr int MOST_ROWS = 8;      // output channels in a block
 constexpr int VECTOR_SLACK = 64;  // bytes that a full vector may reach beyond the last lane
 
 // From sums to the output of `rows` channels of a tile.
@@ -39,9 +39,9 @@ struct Run {
 // Lanes of the k-steps first..last-1 (taps innermost) into a panel. Runs are copied as whole vectors in rising order:
 // what one writes beyond its end, the next one overwrites.
 using Pack = void (*)(const char* planes, int64_t plane_bytes, const int64_t* tap_bytes, int64_t taps, int64_t first,
-                      int64_t last, const Run* runs, int64_t run_count, char* panel);
+                      int64_t last, int vectors, const Run* runs, int64_t run_count, char* panel);
 
-// `sums` [rows][VECTORS] vectors: added to if `load`, and left there where `epilogue` is null.
+// `sums` [rows][vectors] vectors: added to if `load`, and left there where `epilogue` is null.
 using Micro = void (*)(const char* panel, const char* weights, int64_t steps, char* sums, bool load,
                        const Epilogue* epilogue);
 
@@ -63,7 +63,7 @@ struct InstructionSet {
     bool (*supported)();
     int vector_bytes;
     bool dot4_exact;  // DOT4 holds any u8 x s8; else pairs of products must fit 16 bits
-    int rows[MODES];  // the best block
+    int vectors[MODES], rows[MODES];  // of the best tile and the best block
     int gradient_rows;
     Pack pack;
     Micro micro[MODES][MOST_ROWS];  // [rows - 1]

@@ -78,7 +78,7 @@ bool supported() {
 
 }  // namespace
 
-NASHC_INSTRUCTION_SET(AVX512, "avx512", true, {8, 8, 8, 8, 8, 8}, 6);
+NASHC_INSTRUCTION_SET(AVX512, "avx512", true, {8, 6, 8, 8, 8, 8}, 6);
 
 }  // namespace nashc
 #endif

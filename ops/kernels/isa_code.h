@@ -9,6 +9,9 @@ using F = Simd::F;
 using I = Simd::I;
 constexpr int WORDS = Simd::BYTES / 4;  // 32-bit lanes
 
+constexpr int VECTORS = 2;              // of pixels in a tile; more where sums of 64 bits leave registers free
+constexpr int vectors_of(int mode) { return mode == SAD && Simd::BYTES == 64 ? 4 : VECTORS; }
+
 constexpr bool is_float(int mode) { return mode == ADD_F32 || mode == MUL_F32; }
 constexpr bool is_adder(int mode) { return mode == ADD_F32 || mode == SAD; }
 
@@ -60,16 +63,19 @@ NASHC_INLINE void finish_row(const Epilogue& e, const Value* sums, char* y, Fini
 // ---- tiles
 
 inline void pack(const char* planes, int64_t plane_bytes, const int64_t* tap_bytes, int64_t taps, int64_t first,
-                 int64_t last, const Run* runs, int64_t run_count, char* panel) {
+                 int64_t last, int vectors, const Run* runs, int64_t run_count, char* panel) {
     const char* plane = planes + first / taps * plane_bytes;
     int64_t tap = first % taps;
-    const bool whole = run_count == VECTORS && runs[1].target_bytes == Simd::BYTES;
+    bool whole = run_count == vectors;
+    for (int64_t r = 0; r < run_count; r++) whole &= runs[r].target_bytes == r * Simd::BYTES;
     const int64_t a = runs[0].source_bytes, b = whole ? runs[1].source_bytes : 0;
-    for (int64_t k = first; k < last; k++, panel += VECTORS * Simd::BYTES) {
+    for (int64_t k = first; k < last; k++, panel += vectors * Simd::BYTES) {
         const char* from = plane + tap_bytes[tap];
         if (whole) {
             Simd::store_i(panel, Simd::load_i(from + a));
             Simd::store_i(panel + Simd::BYTES, Simd::load_i(from + b));
+            for (int v = 2; v < vectors; v++)
+                Simd::store_i(panel + v * Simd::BYTES, Simd::load_i(from + runs[v].source_bytes));
         } else {
             for (int64_t r = 0; r < run_count; r++)
                 Simd::store_i(panel + runs[r].target_bytes, Simd::load_i(from + runs[r].source_bytes));
@@ -90,34 +96,36 @@ NASHC_INLINE I step(I sum, I x, I w) {
 
 template <int MODE, int ROWS>
 void micro_integer(const char* panel, const char* weights, int64_t steps, char* kept, bool load, const Epilogue* e) {
-    I sums[ROWS][VECTORS];
-    NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < VECTORS; v++)
-        sums[r][v] = load ? Simd::load_i(kept + (r * VECTORS + v) * Simd::BYTES) : Simd::set32(0);
+    constexpr int V = vectors_of(MODE);
+    I sums[ROWS][V];
+    NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < V; v++)
+        sums[r][v] = load ? Simd::load_i(kept + (r * V + v) * Simd::BYTES) : Simd::set32(0);
     for (int64_t k = 0; k < steps; k++) {
-        I x[VECTORS];
-        NASHC_UNROLL for (int v = 0; v < VECTORS; v++) x[v] = Simd::load_i(panel + v * Simd::BYTES);
+        I x[V];
+        NASHC_UNROLL for (int v = 0; v < V; v++) x[v] = Simd::load_i(panel + v * Simd::BYTES);
         NASHC_UNROLL for (int r = 0; r < ROWS; r++) {
             I w = LANE_BYTES[MODE] == 8 ? Simd::spread64(weights + r * 8) : Simd::spread32(weights + r * 4);
-            NASHC_UNROLL for (int v = 0; v < VECTORS; v++) sums[r][v] = step<MODE>(sums[r][v], x[v], w);
+            NASHC_UNROLL for (int v = 0; v < V; v++) sums[r][v] = step<MODE>(sums[r][v], x[v], w);
         }
-        panel += VECTORS * Simd::BYTES;
+        panel += V * Simd::BYTES;
         weights += ROWS * LANE_BYTES[MODE];
     }
     if (!e) {
-        NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < VECTORS; v++)
-            Simd::store_i(kept + (r * VECTORS + v) * Simd::BYTES, sums[r][v]);
+        NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < V; v++)
+            Simd::store_i(kept + (r * V + v) * Simd::BYTES, sums[r][v]);
         return;
     }
-    I done[ROWS][VECTORS];  // a copy: with the address of `sums` the loop would keep them in memory
-    NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < VECTORS; v++) done[r][v] = sums[r][v];
+    I done[ROWS][V];  // a copy: with the address of `sums` the loop would keep them in memory
+    NASHC_UNROLL for (int r = 0; r < ROWS; r++) NASHC_UNROLL for (int v = 0; v < V; v++) done[r][v] = sums[r][v];
     NASHC_UNROLL for (int r = 0; r < ROWS; r++) {
         char* y = e->y + r * e->row_bytes;
         auto finish = [&](I sum, char* at) { finish_integer(*e, r, sum, at); };
         if (MODE == SAD) {
-            I narrow = Simd::narrow64(done[r][0], done[r][1]);
-            finish_row<I, 1>(*e, &narrow, y, finish);
+            I narrow[V / 2];
+            NASHC_UNROLL for (int v = 0; v < V / 2; v++) narrow[v] = Simd::narrow64(done[r][2 * v], done[r][2 * v + 1]);
+            finish_row<I, V / 2>(*e, narrow, y, finish);
         } else {
-            finish_row<I, VECTORS>(*e, done[r], y, finish);
+            finish_row<I, V>(*e, done[r], y, finish);
         }
     }
 }
@@ -348,7 +356,9 @@ inline void copy_rows(const float* from, int64_t rows, int64_t width, float* to,
 
 #define NASHC_INSTRUCTION_SET(NAME, LABEL, DOT4_EXACT, ...)                                                       \
     const InstructionSet NAME = {                                                                                 \
-        LABEL, supported, Simd::BYTES, DOT4_EXACT, __VA_ARGS__, pack,                                             \
+        LABEL, supported, Simd::BYTES, DOT4_EXACT,\
+        {vectors_of(ADD_F32), vectors_of(SAD), vectors_of(MUL_F32), vectors_of(DOT4), vectors_of(DOT2),\
+         vectors_of(MUL32)}, __VA_ARGS__, pack,                                             \
         {NASHC_MICRO(ADD_F32), NASHC_MICRO(SAD), NASHC_MICRO(MUL_F32), NASHC_MICRO(DOT4), NASHC_MICRO(DOT2),      \
          NASHC_MICRO(MUL32)},                                                                                     \
         {gradient<1>, gradient<2>, gradient<3>, gradient<4>, gradient<5>, gradient<6>, gradient<7>, gradient<8>}, \

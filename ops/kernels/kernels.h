@@ -63,6 +63,7 @@ NASHC_API int nashc_kernel_run(const nashc_kernel* kernel, const void* x, int64_
                                int32_t threads);
 
 // The built-in pool: parallel_for = nashc_pool_run, pool = NULL; calls from several threads take turns.
+// A forked process has a pool of its own.
 NASHC_API void nashc_pool_run(void* pool, nashc_task task, void* context, size_t count);
 NASHC_API void nashc_pool_resize(int32_t threads);
 

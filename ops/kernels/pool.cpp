@@ -1,4 +1,6 @@
 // The built-in pool: threads that wait for one job at a time.
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -88,9 +90,17 @@ class Pool {
     size_t count_ = 0;
 };
 
+Pool* current = nullptr;
+
 Pool& pool() {
-    static Pool* const one = new Pool;  // never destroyed: at exit its threads may be anywhere
-    return *one;
+    // Never destroyed: at exit its threads may be anywhere. A forked process has none of them, so it begins anew.
+    static const bool first = [] {
+        current = new Pool;
+        pthread_atfork(nullptr, nullptr, [] { current = new Pool; });
+        return true;
+    }();
+    (void)first;
+    return *current;
 }
 
 }  // namespace

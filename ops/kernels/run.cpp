@@ -54,7 +54,8 @@ struct Job {
     }
     int64_t plane_stride() const { return direct() ? height * width * 4 : planes.bytes; }
     int64_t vector_lanes() const { return kernel.isa->vector_bytes / LANE_BYTES[kernel.mode]; }
-    int64_t tile_pixels() const { return VECTORS * vector_lanes(); }
+    int64_t vectors() const { return kernel.isa->vectors[kernel.mode]; }
+    int64_t tile_pixels() const { return vectors() * vector_lanes(); }
     int64_t tiles() const { return ceil_div(planes.pixels(), tile_pixels()); }
 
     uint64_t padding() const {
@@ -147,7 +148,7 @@ struct Part {
 
 void compute(Job& job, const char* planes, const Part& part) {
     const nashc_kernel& kernel = job.kernel;
-    const int64_t vector = kernel.isa->vector_bytes, step_bytes = VECTORS * vector;
+    const int64_t vector = kernel.isa->vector_bytes, step_bytes = job.vectors() * vector;
     const int64_t tile = job.tile_pixels(), pixels = job.planes.pixels(), out_bytes = kernel.output_bytes();
     const int64_t lane_bytes = LANE_BYTES[kernel.mode], most_steps = PANEL_BYTES / step_bytes;
     const int64_t panel_steps = std::min(kernel.steps, most_steps);
@@ -164,14 +165,14 @@ void compute(Job& job, const char* planes, const Part& part) {
     const char* group_weights = kernel.weights.data() + part.group * kernel.filters * kernel.steps * lane_bytes;
     const int* blocks = kernel.blocks.data();
     const Micro* micro = kernel.isa->micro[kernel.mode];
-    Run runs[VECTORS * 64 / 4];
+    Run runs[MOST_VECTORS * 64 / 4];
     for (int64_t first = 0; first < kernel.steps; first += panel_steps) {
         const int64_t last = std::min(kernel.steps, first + panel_steps);
         for (int64_t t = part.first_tile; t < part.last_tile; t++) {
             const int64_t pixel = t * tile, count = std::min(tile, pixels - pixel);
             const int64_t run_count = job.planes.runs(pixel, count, job.vector_lanes(), runs);
-            kernel.isa->pack(base, job.plane_stride(), job.planes.tap_bytes.data(), kernel.taps, first, last, runs,
-                             run_count, panel);
+            kernel.isa->pack(base, job.plane_stride(), job.planes.tap_bytes.data(), kernel.taps, first, last, (int)job.vectors(),
+                             runs, run_count, panel);
             Epilogue epilogue = kernel.epilogue();
             epilogue.count = (int)count;
             epilogue.row_bytes = pixels * out_bytes;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import numpy as np
@@ -175,6 +177,18 @@ def test_one_kernel_runs_on_many_threads_at_once() -> None:
         expected = direct_sums(Op.ADDER_S8, x, w, Window(pads=(1, 1, 1, 1)), 0)
         for output in outputs:
             np.testing.assert_array_equal(output, expected)
+
+
+@pytest.mark.filterwarnings("ignore:This process")  # forking with threads is what is tested
+def test_a_forked_process_has_a_pool_of_its_own() -> None:
+    kernel = Kernel(Op.ADDER_F32, np.ones((8, 8, 3, 3), np.float32), Window())
+    x = np.zeros((1, 8, 30, 30), np.float32)
+    expected = kernel.run(x, threads=2)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os._exit(0 if np.array_equal(kernel.run(x, threads=2), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize(
