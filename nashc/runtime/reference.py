@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from nashc import ops
 from nashc.errors import NashcError
@@ -33,7 +34,9 @@ def evaluate(
 
     A node's inputs are what earlier nodes gave, or, where `known` has a value of that name, that value.
     """
-    evaluator = _guard(lambda: ReferenceEvaluator(model, new_ops=ops.reference_ops()), "model")
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    own = [*ops.reference_ops(), *([DequantizeLinear] if opset < 19 else [])]
+    evaluator = _guard(lambda: ReferenceEvaluator(model, new_ops=own), "model")
     results: dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
     for node in evaluator.rt_nodes_:
         context = {"context": dict(results)} if node.need_context() else {}
@@ -44,6 +47,21 @@ def evaluate(
         results.update(found)
         if known is not None:
             results.update({name: known[name] for name in found if name in known})
+
+
+class DequantizeLinear(OpRun):
+    """As it stands in opsets 10 to 18, where onnx's evaluator has none."""
+
+    op_domain = ""
+
+    def _run(  # onnx passes the attributes of the newest schema too
+        self, x: Array, scale: Array, zero_point: Array | None = None, axis: int | None = None, **newer: Any
+    ) -> tuple[Array]:
+        shape = [1] * x.ndim
+        if scale.ndim == 1 and scale.size > 1:
+            shape[1 if axis is None else axis] = scale.size
+        zero = 0 if zero_point is None else zero_point.astype(np.int64).reshape(shape)
+        return (((x.astype(np.int64) - zero).astype(np.float32) * scale.reshape(shape)).astype(np.float32),)
 
 
 def _guard(call: Any, place: str) -> Any:

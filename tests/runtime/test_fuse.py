@@ -196,6 +196,14 @@ g (int8[2, 3, 6, 6] q) => (float[2, 4, 4, 4] a, int8[2, 4, 4, 4] out, float[2, 3
     np.testing.assert_array_equal(found["x"], expected["x"])
 
 
+def test_models_of_older_opsets() -> None:
+    """onnx's own evaluator has no DequantizeLinear below opset 19."""
+    model = parse(SHIFT, **SHIFT_VALUES)
+    model.opset_import[0].version = 17
+    assert nodes(model) == ["QuantizedShiftConv"]
+    np.testing.assert_allclose(Session(model).run({"q": Q})["out"], run_reference(model, {"q": Q})["out"], atol=1)
+
+
 def test_bytes_go_from_layer_to_layer() -> None:
     """Between two quantised layers nothing is left of the float nodes."""
     text = """
