@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t PANEL_BYTES = 24 * 1024;
 
-thread_local Scratch planes_memory, panel_memory, phase_memory;
+thread_local Scratch planes_memory, panel_memory, phase_memory, row_memory;
 
 // Of one axis and one phase of the input positions: the taps that reach it, and where in dy they find their output.
 struct Reach {
@@ -51,12 +51,46 @@ struct Rows {
     }
 };
 
+// What is the same for every image: the positions of one phase, the taps that reach them, and their weights.
+struct Phase {
+    int64_t phase_y, phase_x;
+    Reach y, x;
+    Planes planes;
+    int64_t pixels, taps;
+    std::vector<float> weights;  // [groups][blocks][filters][taps][rows]
+
+    Phase(const nashc_layer& l, int64_t height, int64_t width, int64_t out_height, int64_t out_width, int64_t at_y,
+          int64_t at_x)
+        : phase_y(at_y), phase_x(at_x),
+          y(height, out_height, l.kernel[0], l.strides[0], l.dilations[0], l.pads[0], at_y),
+          x(width, out_width, l.kernel[1], l.strides[1], l.dilations[1], l.pads[1], at_x), planes(y.axis, x.axis, 4),
+          pixels(y.count * x.count), taps((int64_t)(y.taps.size() * x.taps.size())) {}
+
+    void pack(const nashc_layer& layer, const float* from, int64_t channels, int64_t filters,
+              const std::vector<int>& blocks) {
+        weights.reserve((size_t)(layer.out_channels * channels * taps));
+        for (int64_t g = 0; g < layer.groups; g++) {
+            int64_t c = 0;
+            for (int rows : blocks) {
+                for (int64_t m = 0; m < filters; m++)
+                    for (int64_t r : y.taps)
+                        for (int64_t q : x.taps)
+                            for (int i = 0; i < rows; i++)
+                                weights.push_back(from[(((g * filters + m) * channels + c + i) * layer.kernel[0] + r) *
+                                                           layer.kernel[1] + q]);
+                c += rows;
+            }
+        }
+    }
+};
+
 struct Gradients {
     const nashc_layer& layer;
     const InstructionSet& isa;
-    const float *x, *weights, *dy;
+    const float *x, *dy;
     float* dx;
     int64_t height, width, out_height, out_width, channels, filters;
+    std::vector<int> blocks;
     std::atomic<bool> failed{false};
 
     int64_t vectors() const { return isa.vectors[ADD_F32]; }
@@ -67,39 +101,18 @@ struct Gradients {
         return found;
     }
 
-    // [blocks][filters][taps][rows]: of group g, the taps that reach a phase
-    std::vector<float> pack_weights(int64_t g, const std::vector<int>& blocks, const Reach& y, const Reach& x_) const {
-        std::vector<float> packed;
-        packed.reserve((size_t)(filters * channels) * y.taps.size() * x_.taps.size());
-        int64_t c = 0;
-        for (int rows : blocks) {
-            for (int64_t m = 0; m < filters; m++)
-                for (int64_t r : y.taps)
-                    for (int64_t q : x_.taps)
-                        for (int i = 0; i < rows; i++)
-                            packed.push_back(weights[(((g * filters + m) * channels + c + i) * layer.kernel[0] + r) *
-                                                         layer.kernel[1] + q]);
-            c += rows;
-        }
-        return packed;
-    }
-
-    void phase(int64_t n, int64_t g, int64_t phase_y, int64_t phase_x, const std::vector<int>& blocks,
-               const Parallel& parallel) {
-        const int64_t sy = layer.strides[0], sx = layer.strides[1];
-        Reach y(height, out_height, layer.kernel[0], sy, layer.dilations[0], layer.pads[0], phase_y);
-        Reach x_(width, out_width, layer.kernel[1], sx, layer.dilations[1], layer.pads[1], phase_x);
-        const int64_t pixels = y.count * x_.count, taps = (int64_t)(y.taps.size() * x_.taps.size());
+    void run(int64_t n, int64_t g, const Phase& phase, const Parallel& parallel) {
+        const int64_t sy = layer.strides[0], sx = layer.strides[1], pixels = phase.pixels;
         const int64_t first_channel = (n * layer.in_channels + g * channels) * height * width;
         const bool gathered = sy > 1 || sx > 1;
         auto positions = [&](auto&& visit) {
             for (int64_t c = 0, i = 0; c < channels; c++)
-                for (int64_t j = 0; j < y.count; j++)
-                    for (int64_t k = 0; k < x_.count; k++, i++)
-                        visit(i, first_channel + (c * height + j * sy + phase_y) * width + k * sx + phase_x);
+                for (int64_t j = 0; j < phase.y.count; j++)
+                    for (int64_t k = 0; k < phase.x.count; k++, i++)
+                        visit(i, first_channel + (c * height + j * sy + phase.phase_y) * width + k * sx + phase.phase_x);
         };
         if (pixels < 1) return;
-        if (!taps) return positions([&](int64_t, int64_t at) { dx[at] = 0; });
+        if (!phase.taps) return positions([&](int64_t, int64_t at) { dx[at] = 0; });
 
         const float* from = x + first_channel;
         float* to = dx + first_channel;
@@ -110,38 +123,39 @@ struct Gradients {
             positions([&](int64_t i, int64_t at) { near[i] = x[at]; });
             from = near, to = far;
         }
-        const std::vector<float> packed = pack_weights(g, blocks, y, x_);
-        const Planes planes(y.axis, x_.axis, 4);
+        const Planes& planes = phase.planes;
         char* dy_planes = allocate(planes_memory, filters * planes.bytes + VECTOR_SLACK);
         if (!dy_planes) return;
         auto plane = [&](int64_t m) {
             Rows rows{&isa, dy + (n * layer.out_channels + g * filters + m) * out_height * out_width, out_width};
-            std::vector<float> row((size_t)out_width);
-            fill(planes, RowSource{Rows::rows, &rows}, 0, dy_planes + m * planes.bytes,
-                 reinterpret_cast<char*>(row.data()));
+            char* row = allocate(row_memory, out_width * 4);
+            if (row) fill(planes, RowSource{Rows::rows, &rows}, 0, dy_planes + m * planes.bytes, row);
         };
         parallel(filters, plane);
         const int64_t tile = vectors() * isa.vector_bytes / 4;
-        auto one = [&](int64_t t) { compute(planes, dy_planes, taps, packed, blocks, t * tile, pixels, from, to); };
+        const float* weights = phase.weights.data() + g * channels * filters * phase.taps;
+        auto one = [&](int64_t t) { compute(phase, dy_planes, weights, t * tile, from, to); };
         parallel((pixels + tile - 1) / tile, one);
         if (gathered) positions([&](int64_t i, int64_t at) { dx[at] = to[i]; });
     }
 
-    void compute(const Planes& planes, const char* dy_planes, int64_t taps, const std::vector<float>& packed,
-                 const std::vector<int>& blocks, int64_t pixel, int64_t pixels, const float* from, float* to) {
-        const int64_t step_bytes = vectors() * isa.vector_bytes, tile = step_bytes / 4, steps = filters * taps;
-        const int64_t panel_steps = std::min(steps, PANEL_BYTES / step_bytes), count = std::min(tile, pixels - pixel);
+    void compute(const Phase& phase, const char* dy_planes, const float* weights, int64_t pixel, const float* from,
+                 float* to) {
+        const Planes& planes = phase.planes;
+        const int64_t step_bytes = vectors() * isa.vector_bytes, tile = step_bytes / 4, steps = filters * phase.taps;
+        const int64_t panel_steps = std::min(steps, PANEL_BYTES / step_bytes), pixels = phase.pixels;
+        const int64_t count = std::min(tile, pixels - pixel);
         char* panel = allocate(panel_memory, panel_steps * step_bytes + 2 * VECTOR_SLACK);
         if (!panel) return;
         Run runs[MOST_VECTORS * 64 / 4];
         const int64_t run_count = planes.runs(pixel, count, tile / vectors(), runs);
         for (int64_t first = 0; first < steps; first += panel_steps) {
             const int64_t last = std::min(steps, first + panel_steps);
-            isa.pack(dy_planes, planes.bytes, planes.tap_bytes.data(), taps, first, last, (int)vectors(), runs,
+            isa.pack(dy_planes, planes.bytes, planes.tap_bytes.data(), phase.taps, first, last, (int)vectors(), runs,
                      run_count, panel);
             int64_t c = 0;
             for (int rows : blocks) {
-                isa.gradient[rows - 1](panel, packed.data() + c * steps + first * rows, last - first,
+                isa.gradient[rows - 1](panel, weights + c * steps + first * rows, last - first,
                                        from + c * pixels + pixel, to + c * pixels + pixel, pixels, count, first > 0);
                 c += rows;
             }
@@ -163,22 +177,24 @@ extern "C" int nashc_adder_input_gradient(const nashc_layer* layer, const float*
     if (!isa || !check_geometry(*layer).empty() || batch < 1 ||
         !output_size(*layer, height, width, &out_height, &out_width))
         return -1;
-    Gradients gradients{*layer, *isa, x, weights, dy, dx, height, width, out_height, out_width,
-                        layer->in_channels / layer->groups, layer->out_channels / layer->groups};
-    const std::vector<int> blocks = even_blocks(gradients.channels, isa->gradient_rows);
-    const Parallel parallel{threads > 1 ? loop : nullptr, pool, std::max(1, threads)};
-    const bool whole = batch >= 4 * parallel.threads;
-    const Parallel inner = whole ? Parallel{nullptr, nullptr, 1} : parallel;
-    auto image = [&](int64_t n) {
-        try {
-            for (int64_t g = 0; g < layer->groups; g++)
-                for (int64_t a = 0; a < layer->strides[0]; a++)
-                    for (int64_t b = 0; b < layer->strides[1]; b++) gradients.phase(n, g, a, b, blocks, inner);
-        } catch (const std::bad_alloc&) {
-            gradients.failed = true;
+    const int64_t channels = layer->in_channels / layer->groups, filters = layer->out_channels / layer->groups;
+    Gradients gradients{*layer, *isa, x, dy, dx, height, width, out_height, out_width, channels, filters,
+                        even_blocks(channels, isa->gradient_rows)};
+    std::vector<Phase> phases;
+    for (int64_t a = 0; a < layer->strides[0]; a++)
+        for (int64_t b = 0; b < layer->strides[1]; b++) {
+            phases.emplace_back(*layer, height, width, out_height, out_width, a, b);
+            phases.back().pack(*layer, weights, channels, filters, gradients.blocks);
         }
+    // many small pieces side by side, or the work within one piece
+    const Parallel parallel{threads > 1 ? loop : nullptr, pool, std::max(1, threads)}, alone{nullptr, nullptr, 1};
+    const int64_t pieces = batch * layer->groups;
+    const bool whole = pieces >= 4 * parallel.threads;
+    auto piece = [&](int64_t i) {
+        for (const Phase& phase : phases)
+            gradients.run(i / layer->groups, i % layer->groups, phase, whole ? alone : parallel);
     };
-    (whole ? parallel : Parallel{nullptr, nullptr, 1})(batch, image);
+    (whole ? parallel : alone)(pieces, piece);
     return gradients.failed ? -1 : 0;
 } catch (const std::bad_alloc&) {
     return -1;
