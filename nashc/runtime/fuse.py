@@ -55,8 +55,7 @@ def fuse(model: ir.Model) -> tuple[Skip, ...]:
                 _fuse_integer(model, node, found)
                 continue
             skips.append(Skip(node.name or "", f"stays in float: {found}"))
-        if node.op_type == "AdderConv":
-            _fuse_float(model, node)
+        _fuse_float(model, node)
     return tuple(skips)
 
 
@@ -122,26 +121,30 @@ def _fuse_integer(model: ir.Model, node: ir.Node, form: Integer) -> None:
     step = 1.0 if chain.step is None else chain.step.scale
     scale, bias = form.unit * chain.scale / step, (form.bias * chain.scale + chain.shift) / step
     limits = {"lowest": chain.lowest / step, "highest": chain.highest / step}
-    kind = "AdderConv" if node.op_type == "AdderConv" else "ShiftConv"
-    name = f"{'Dequantized' if chain.step is None else 'Quantized'}{kind}"
+    name = f"{'Dequantized' if chain.step is None else 'Quantized'}{node.op_type}"
     inputs: list[ir.Value | None] = [form.q, form.weights, *_vectors(model, node, scale, bias)]
     if chain.step is not None:
         inputs.append(new_initializer(model.graph, f"{node.name}_y_zero_point", chain.step.zero_point))
-    if kind == "ShiftConv":
+    if node.op_type == "ShiftConv":
         inputs.append(new_initializer(model.graph, f"{node.name}_x_zero_point", form.x.zero_point))
     _replace(model, node, chain, name, inputs, {**form.attributes, **limits})
 
 
 def _fuse_float(model: ir.Model, node: ir.Node) -> None:
-    """AdderConv with BatchNormalization and activation."""
+    """The operator with BatchNormalization and activation; the scale and bias of a ShiftConv go into theirs."""
     shape = None if node.inputs[1] is None else static_shape(node.inputs[1])
-    if shape is None:
+    given = [value for value in node.inputs[2:] if value is not None]  # none, S, or S and B
+    vectors = [v.astype(np.float64) for v in map(array, given) if v is not None]
+    if shape is None or len(vectors) < len(given):
         return
-    chain = follow(node.outputs[0], shape[0], len(shape), quantise=False)
+    m = shape[ops.OPERATORS.get(node.op_type).weight_lead]
+    scale = vectors[0] if vectors else np.ones(1)
+    bias = vectors[1] if len(vectors) > 1 else np.zeros(1)
+    chain = follow(node.outputs[0], m, _rank(node), quantise=False)
     if chain.nodes:
-        inputs = [*node.inputs[:2], *_vectors(model, node, chain.scale, chain.shift)]
+        both = _vectors(model, node, chain.scale * scale, chain.scale * bias + chain.shift)
         limits: dict[str, int | float] = {"lowest": chain.lowest, "highest": chain.highest}
-        _replace(model, node, chain, "FusedAdderConv", inputs, limits)
+        _replace(model, node, chain, f"Fused{node.op_type}", [*node.inputs[:2], *both], limits)
 
 
 def _rank(node: ir.Node) -> int:

@@ -13,7 +13,7 @@ from nashc.passes.graph import array, is_op, new_initializer
 
 
 def lower_shift(model: ir.Model) -> None:
-    """Lower in place.
+    """Lower in place: onnxruntime keeps its own layout between Conv nodes (docs/runtime.md has figures).
 
     A quantised model is left alone: onnxruntime rounds the weights of a Conv between DequantizeLinear and
     QuantizeLinear to int8 (its pass WeightBiasQuantization), which decoded shift weights do not survive.

@@ -74,8 +74,8 @@ def _prepare(source: Source, native: bool) -> Prepared:
         return Prepared(ops.embed_functions(inferred), inferred, ())
     model = ir.from_proto(inferred)
     check_accumulators(model)
-    skips = fuse(model)
     lower_shift(model)
+    skips = fuse(model)
     RemoveUnusedNodesPass()(model)
     return Prepared(ir.to_proto(model), inferred, skips)
 

@@ -35,7 +35,9 @@ def evaluate(
     A node's inputs are what earlier nodes gave, or, where `known` has a value of that name, that value.
     """
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
-    own = [*ops.reference_ops(), *([DequantizeLinear] if opset < 19 else [])]
+    own = ops.reference_ops()
+    if opset < 19:
+        own.append(DequantizeLinear)
     evaluator = _guard(lambda: ReferenceEvaluator(model, new_ops=own), "model")
     results: dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
     for node in evaluator.rt_nodes_:

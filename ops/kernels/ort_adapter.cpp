@@ -21,7 +21,8 @@ namespace nashc::ort {
 namespace {
 
 // ai.nashc.fused is made by nashc.runtime when a model is loaded and is in no file:
-//   FusedAdderConv(X, W, scale, bias) = clamp(AdderConv * scale[m] + bias[m]), float
+//   FusedAdderConv(X, W, scale, bias) = clamp(AdderConv * scale[m] + bias[m]), float; FusedShiftConv the same of the
+//     sum over x * decode(W)
 //   Quantized*Conv(X, W, scale, bias, y_zero_point, x_zero_point?) = the same of the integer sum, rounded half to even,
 //     plus y_zero_point and saturated to its type;  Dequantized*Conv(X, W, scale, bias, x_zero_point?) = without rounding
 // with clamp(v) = min(max(v, lowest), highest), both attributes, and `pmax` as in ShiftConvInteger.
@@ -90,6 +91,7 @@ std::vector<Operator> operators() {
         make(DOMAIN, "AdderConv", NASHC_ADDER_F32, NASHC_SUM, FLOAT, {x, w}, !CODES, !CLAMPS),
         make(DOMAIN, "ShiftConv", NASHC_MULTIPLY_F32, NASHC_F32, FLOAT, {x, bytes, scale, any_bias}, CODES, !CLAMPS),
         make(FUSED_DOMAIN, "FusedAdderConv", NASHC_ADDER_F32, NASHC_F32, FLOAT, {x, w, scale, bias}, !CODES, CLAMPS),
+        make(FUSED_DOMAIN, "FusedShiftConv", NASHC_MULTIPLY_F32, NASHC_F32, FLOAT, {x, bytes, scale, bias}, CODES, CLAMPS),
     };
     for (const Element type : {INT8, UINT8}) {
         const Input q{Role::X, type}, x_zero{Role::X_ZERO, type, true};

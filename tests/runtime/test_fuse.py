@@ -243,3 +243,21 @@ g (float[n, 3, 6, 6] x) => (float[n, 4, 4, 4] out)
     np.testing.assert_allclose(
         Session(model).run({"x": x})["out"], run_reference(model, {"x": x})["out"], rtol=1e-4, atol=1e-4
     )
+
+
+def test_a_float_shift_layer_of_a_quantised_model_takes_batchnorm_and_activation() -> None:
+    text = """
+g (int8[2, 3, 6, 6] q) => (float[2, 3, 6, 6] out)
+<float sx, int8 zx, int8[2, 3, 1, 3, 3] c, float[1] s, float[3] bias, float[3] g, float[3] b, float[3] m, float[3] v> {
+  x = DequantizeLinear (q, sx, zx)
+  u = Relu (x)
+  y = ai.nashc.ShiftConv <group = 3, pads = [1, 1, 1, 1]> (u, c, s, bias)
+  z = BatchNormalization (y, g, b, m, v)
+  out = Relu (z)
+}"""
+    f = {n: RNG.uniform(0.5, 2, 3).astype(F) for n in ("g", "b", "v", "bias")} | {"m": RNG.uniform(-1, 1, 3).astype(F)}
+    model = parse(text, sx=F(0.1), zx=np.int8(0), c=CODES[:, :3, :1], s=np.array([0.7], F), **f)
+    assert nodes(model) == ["DequantizeLinear", "Relu", "FusedShiftConv"]
+    np.testing.assert_allclose(
+        Session(model).run({"q": Q})["out"], run_reference(model, {"q": Q})["out"], rtol=1e-4, atol=1e-4
+    )

@@ -23,6 +23,8 @@ ADDER = "y = ai.nashc.AdderConv <pads = [1, 1, 1, 1]> (x, wf)"
 SHIFT = "y = ai.nashc.ShiftConv <pads = [1, 1, 1, 1]> (x, c, s)"
 FUSED = {
     "FusedAdderConv": "x = Identity (f)\n y = ai.nashc.AdderConv (x, wx)\n z = Mul (y, s4)\n out = Relu (z)",
+    "FusedShiftConv": "x = DequantizeLinear (s8, sx, s8_zero)\n z = Relu (x)\n"
+    "y = ai.nashc.ShiftConv <group = 3> (z, d, s3)\n out = Relu (y)",
     **{
         f"{ending}{name}-{kind}{to}": f"x = DequantizeLinear ({kind}, sx, {kind}_zero)\n"
         f"wf = DequantizeLinear (w, sx, s8_zero)\n {body}\n z = Relu (y)\n {last}"
@@ -50,6 +52,7 @@ def main(folder: Path) -> None:
     stored: dict[str, Any] = {
         "sx": np.float32(0.1), "sy": np.float32(0.37), "s8_zero": np.int8(0), "u8_zero": np.uint8(0), "w": weights,
         "wx": weights.astype(np.float32) / 50, "c": rng.integers(-5, 6, (2, 4, 3, 3, 3)).astype(np.int8),
+        "d": rng.integers(-5, 6, (2, 3, 1, 3, 3)).astype(np.int8), "s3": np.array([1, -0.5, 2], np.float32),
         "s": np.array([1, -0.5, 2, -1], np.float32), "s4": np.array([-1, -2, 1, -3], np.float32).reshape(1, 4, 1, 1),
     }  # fmt: skip
     given: dict[str, Any] = {
