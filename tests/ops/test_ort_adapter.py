@@ -107,9 +107,7 @@ def test_same_padding_follows_the_input_of_each_run() -> None:
 def one_node(name: str, *inputs: Array | None, stored: bool = True, **attributes: Any) -> onnx.ModelProto:
     """A model that neither onnx nor nashc has checked; every input but X is stored, or given at run time."""
     names = [f"i{k}" if a is not None else "" for k, a in enumerate(inputs)]
-    kinds = {
-        n: helper.np_dtype_to_tensor_dtype(a.dtype) for n, a in zip(names, inputs, strict=True) if a is not None
-    }
+    kinds = {n: helper.np_dtype_to_tensor_dtype(a.dtype) for n, a in zip(names, inputs, strict=True) if a is not None}
     node = helper.make_node(name, names, ["y"], name="layer", domain="ai.nashc", **attributes)
     infos = {n: helper.make_tensor_value_info(n, kind, None) for n, kind in kinds.items()}
     given = [a for a in inputs if a is not None]
