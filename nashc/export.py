@@ -27,8 +27,8 @@ from onnxscript.values import Opset
 from torch import Tensor, nn
 
 from nashc.errors import NashcError, did_you_mean
+from nashc.files import replacing
 from nashc.nn import fix_shift_weights, load
-from nashc.nn.files import replacing
 from nashc.ops import DOMAIN, OPSET, embed_functions, register_schemas
 
 MIN_OPSET, MAX_OPSET = 18, 23

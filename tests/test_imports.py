@@ -20,6 +20,7 @@ STAIR = (
     {"passes", "importer", "search"},
     {"ops", "board", "hw", "targets"},
     {"core"},
+    {"files"},
     {"errors", "registry"},
 )
 """From the top down: a part imports parts of its own step or of the steps below it."""

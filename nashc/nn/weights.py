@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nashc.errors import NashcError, did_you_mean
-from nashc.nn.files import replacing
+from nashc.files import replacing
 
 MOST_PROBLEMS = 8
 

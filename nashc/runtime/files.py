@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nashc.errors import NashcError
+from nashc.files import replacing
 from nashc.ops.native import available
 from nashc.passes import Skip
 from nashc.runtime.compare import Difference, compare
@@ -89,10 +89,5 @@ def read_array(path: str) -> Array:
 
 def write_outputs(path: str, outputs: Mapping[str, Array]) -> None:
     """Write an .npz file that takes the place of an earlier one when it is complete."""
-    target = Path(path)
-    if target.is_dir() or not target.parent.is_dir():
-        raise NashcError("no file can be written there", where=path, hint="give an .npz file in a folder that exists")
-    with tempfile.TemporaryDirectory(prefix=".nashc-", dir=target.parent) as folder:
-        written = Path(folder) / "outputs.npz"
-        np.savez(written, **outputs)  # type: ignore[arg-type]
-        written.replace(target)
+    with replacing(path) as written, written.open("wb") as file:
+        np.savez(file, **outputs)  # type: ignore[arg-type]

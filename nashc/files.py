@@ -16,6 +16,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise NashcError("there is no such folder", where=str(path.parent), hint="make it first")
+    if path.is_dir():
+        raise NashcError("is a folder", where=str(path), hint="give the name of a file")
     with tempfile.TemporaryDirectory(prefix=".nashc-", dir=path.parent) as folder:
         written = Path(folder) / path.name
         yield written
