@@ -7,8 +7,8 @@ filters (in a depthwise layer, where cdist would see one filter at a time: sums 
 gradient is the sign of x - w, cheaper than AdderNet's x - w and HardTanh, which AdderConv2d computes (with its scale
 eta); AdderNet's own code holds filters * taps * pixels differences at once, 9.7 GB in the second layer at batch 64.
 Time: the best of calls that take turns; one thread: CPU time of the calling thread, two: wall time. Memory: the peak of
-resident memory above inputs, weights and the gradient of the output, in a fresh process each; a small step before loads
-the libraries. "results" are the output and the gradient of x, which every implementation has to write.
+resident memory above inputs, weights and the gradient of the output, in a fresh process each, after a step of one image
+that loads libraries and code. "results" are the output and the gradient of x, which every implementation has to write.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def status(field: str) -> int:
 
 def peak_bytes(name: str, layer: Layer, batch: int) -> int:
     """Of resident memory during one step, above what was there before it; call it in a fresh process."""
-    make_step(name, Layer("small", 8, 4, 8, 3), 1)()
+    make_step(name, layer, 1)()
     step = make_step(name, layer, batch)
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
@@ -125,9 +125,8 @@ def main(threads: str, batches: str, seconds: float, peak: tuple[str, str, int] 
                 took = best_seconds({name: make_step(name, layer, batch) for name in (OURS, CDIST)}, seconds, count)
                 times = " | ".join(f"{took[name] * 1e3:.1f}" for name in (OURS, CDIST))
                 print(f"| {layer.name} | {batch} | {times} | {took[CDIST] / took[OURS]:.1f} |", flush=True)
-    print(
-        f"\n{counts[-1]} thread{'s' * (counts[-1] > 1)}, MiB above the start\n\n| layer | batch | results | {OURS} | {CDIST} | ratio |"
-    )
+    print(f"\n{counts[-1]} thread{'s' * (counts[-1] > 1)}, MiB above the start\n")
+    print(f"| layer | batch | results | {OURS} | {CDIST} | ratio |")
     print("|---|---|---|---|---|---|")
     for layer in LAYERS:
         for batch in sizes:
