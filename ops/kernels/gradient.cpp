@@ -57,14 +57,17 @@ struct Phase {
     Reach y, x;
     Planes planes;
     int64_t pixels, taps;
-    std::vector<float> weights;  // [groups][blocks][filters][taps][rows]
+    std::vector<int64_t> offsets;  // of the taps in a plane, in floats
+    std::vector<float> weights;    // [groups][blocks][filters][taps][rows]
 
     Phase(const nashc_layer& l, int64_t height, int64_t width, int64_t out_height, int64_t out_width, int64_t at_y,
           int64_t at_x)
         : phase_y(at_y), phase_x(at_x),
           y(height, out_height, l.kernel[0], l.strides[0], l.dilations[0], l.pads[0], at_y),
           x(width, out_width, l.kernel[1], l.strides[1], l.dilations[1], l.pads[1], at_x), planes(y.axis, x.axis, 4),
-          pixels(y.count * x.count), taps((int64_t)(y.taps.size() * x.taps.size())) {}
+          pixels(y.count * x.count), taps((int64_t)(y.taps.size() * x.taps.size())) {
+        for (int64_t bytes : planes.tap_bytes) offsets.push_back(bytes / 4);
+    }
 
     void pack(const nashc_layer& layer, const float* from, int64_t channels, int64_t filters,
               const std::vector<int>& blocks) {
@@ -124,7 +127,7 @@ struct Gradients {
             from = near, to = far;
         }
         const Planes& planes = phase.planes;
-        char* dy_planes = allocate(planes_memory, filters * planes.bytes + VECTOR_SLACK);
+        char* dy_planes = allocate(planes_memory, filters * planes.bytes + 4 * VECTOR_SLACK);
         if (!dy_planes) return;
         auto plane = [&](int64_t m) {
             Rows rows{&isa, dy + (n * layer.out_channels + g * filters + m) * out_height * out_width, out_width};
@@ -132,6 +135,16 @@ struct Gradients {
             if (row) fill(planes, RowSource{Rows::rows, &rows}, 0, dy_planes + m * planes.bytes, row);
         };
         parallel(filters, plane);
+        if (channels == 1) {
+            const float* w = phase.weights.data() + g * filters * phase.taps;
+            for (int64_t m = 0; m < filters; m++) {
+                const Depthwise one{w + m * phase.taps, phase.offsets.data(), phase.taps, phase.y.count, phase.x.count,
+                                    planes.x.length};
+                isa.depthwise_gradient(one, dy_planes + m * planes.bytes, from, to, m > 0);
+            }
+            if (gathered) positions([&](int64_t i, int64_t at) { dx[at] = to[i]; });
+            return;
+        }
         const int64_t tile = vectors() * isa.vector_bytes / 4;
         const float* weights = phase.weights.data() + g * channels * filters * phase.taps;
         auto one = [&](int64_t t) { compute(phase, dy_planes, weights, t * tile, from, to); };

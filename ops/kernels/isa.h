@@ -58,6 +58,9 @@ using DepthwiseFilter = void (*)(const Depthwise& layer, const char* plane, Epil
 using Gradient = void (*)(const char* panel, const float* weights, int64_t steps, const float* x, float* dx,
                           ptrdiff_t row, int64_t count, bool load);
 
+// The same for one input channel and one filter: rows of pixels, dy from a plane whose taps lie at offsets.
+using DepthwiseGradient = void (*)(const Depthwise& layer, const char* dy, const float* x, float* dx, bool load);
+
 struct InstructionSet {
     const char* name;
     bool (*supported)();
@@ -68,6 +71,7 @@ struct InstructionSet {
     Pack pack;
     Micro micro[MODES][MOST_ROWS];  // [rows - 1]
     Gradient gradient[MOST_ROWS];
+    DepthwiseGradient depthwise_gradient;
     DepthwiseFilter depthwise_add_f32, depthwise_mul_f32, depthwise_add_s16, depthwise_mul_s16;
     // `count` pixels of 8 (4, 2) channels' bytes to one lane each; `flip` is xored; 2 channels widen to int16
     void (*interleave8)(const uint8_t* const* channels, uint8_t flip, int64_t count, char* lanes);

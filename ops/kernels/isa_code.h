@@ -313,6 +313,37 @@ void gradient(const char* panel, const float* weights, int64_t steps, const floa
     }
 }
 
+inline void depthwise_gradient(const Depthwise& layer, const char* plane, const float* x, float* dx, bool load) {
+    constexpr int WIDE = 2;
+    const float *dy = (const float*)plane, *w = (const float*)layer.weights;
+    const F one = Simd::set(1), minus_one = Simd::set(-1);
+    for (int64_t row = 0; row < layer.rows; row++, dy += layer.row_length, x += layer.columns, dx += layer.columns)
+        for (int64_t i = 0; i < layer.columns; i += WIDE * WORDS) {
+            alignas(64) float near[WIDE * WORDS] = {}, far[WIDE * WORDS] = {};
+            const int64_t left = layer.columns - i;
+            const bool full = left >= WIDE * WORDS;
+            const float *from = x + i, *before = dx + i;
+            if (!full) memcpy(near, from, (size_t)left * 4), from = near;
+            if (!full && load) memcpy(far, before, (size_t)left * 4), before = far;
+            F here[WIDE], sums[WIDE];
+            NASHC_UNROLL for (int v = 0; v < WIDE; v++) {
+                here[v] = Simd::load(from + v * WORDS);
+                sums[v] = load ? Simd::load(before + v * WORDS) : Simd::set(0);
+            }
+            for (int64_t t = 0; t < layer.taps; t++) {
+                const float* at = dy + i + layer.offsets[t];
+                const F weight = Simd::set(w[t]);
+                NASHC_UNROLL for (int v = 0; v < WIDE; v++) {
+                    F slope = Simd::max(minus_one, Simd::min(one, Simd::sub(weight, here[v])));
+                    sums[v] = Simd::fma(slope, Simd::load(at + v * WORDS), sums[v]);
+                }
+            }
+            float* to = full ? dx + i : far;
+            NASHC_UNROLL for (int v = 0; v < WIDE; v++) Simd::store(to + v * WORDS, sums[v]);
+            if (!full) memcpy(dx + i, far, (size_t)left * 4);
+        }
+}
+
 // ---- bytes of several channels into lanes
 
 inline void interleave8(const uint8_t* const* channels, uint8_t flip, int64_t count, char* lanes) {
@@ -362,5 +393,6 @@ inline void copy_rows(const float* from, int64_t rows, int64_t width, float* to,
         {NASHC_MICRO(ADD_F32), NASHC_MICRO(SAD), NASHC_MICRO(MUL_F32), NASHC_MICRO(DOT4), NASHC_MICRO(DOT2),      \
          NASHC_MICRO(MUL32)},                                                                                     \
         {gradient<1>, gradient<2>, gradient<3>, gradient<4>, gradient<5>, gradient<6>, gradient<7>, gradient<8>}, \
+        depthwise_gradient,                                                                                       \
         depthwise_float<ADD_F32>, depthwise_float<MUL_F32>, depthwise_add_s16, depthwise_mul_s16,                 \
         interleave8, interleave4, interleave2, widen_rows, copy_rows}
