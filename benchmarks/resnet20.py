@@ -20,7 +20,6 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -60,7 +59,6 @@ NETWORKS: dict[str, tuple[str | nn.Shift, ...]] = {
     "shift, 4 bits": (nn.Shift(bits=4),),
 }
 CONV, CONV8 = "conv, onnxruntime", "conv int8, onnxruntime"
-PAUSE_SECONDS = 0.02
 MIXED = ("hybrid", "shift", "adder")
 PAIRS = (
     *((f"{mix}, Session", CONV) for mix in MIXED),
@@ -202,12 +200,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def rates(runs: Mapping[str, Run], x: Array, seconds: float, threads: int) -> dict[str, float]:
     """Images a second of each."""
-    turns: dict[str, Callable[[], Any]] = {}
-    for name, run in runs.items():
-        if threads > 1:
-            turns[f"pause before {name}"] = partial(time.sleep, PAUSE_SECONDS)
-        turns[name] = partial(run, x)
-    took = best_seconds(turns, seconds, threads)
+    took = best_seconds({name: partial(run, x) for name, run in runs.items()}, seconds, threads)
     return {name: len(x) / took[name] for name in runs}
 
 
