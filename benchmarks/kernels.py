@@ -161,7 +161,8 @@ def best_seconds(runs: dict[str, Run], seconds: float, threads: int) -> dict[str
         for name in waiting:
             if threads > 1:
                 time.sleep(0.02)  # workers of the one before keep looking for work for some milliseconds
-            for _ in range(5 if best[name] < 1e-3 else 1):
+            turn = spent[name] + (0.02 if threads > 1 else 0.001)
+            while spent[name] < turn:
                 wall, begin = time.perf_counter(), clock()
                 runs[name]()
                 best[name] = min(best[name], clock() - begin)
