@@ -10,7 +10,6 @@ Formulas that the search also needs for many chunks at once take vectors, one en
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -197,15 +196,11 @@ def chunk_resources(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[
     return tuple(found)
 
 
-def read_ports(units: Iterable[Unit]) -> int:
-    """Read ports of the on-chip memory: one for activations a chunk, and one for weights where it has any."""
-    return sum(1 if unit is Unit.VECTOR else 2 for unit in units)
-
-
-def memory_resources(board: Board, pages: int, ports: int) -> Resources:
-    """The shared on-chip memory: its banks and, for each read port, a multiplexer over all of them."""
+def memory_resources(board: Board, pages: int, chunks: int) -> Resources:
+    """The shared on-chip memory: its banks and, for each chunk, a multiplexer over all of them. A page holds feature
+    maps, which any chunk may read, or pinned weights for good, which one chunk reads."""
     banks = pages * PAGE_BANKS
-    return Resources(lut=ceil(banks * ports * board.template.lut_mux_per_bank), bram18=2 * banks)
+    return Resources(lut=ceil(banks * chunks * board.template.lut_mux_per_bank), bram18=2 * banks)
 
 
 def usable(board: Board, lut: int | None, dsp: int | None, bram36: int | None) -> Resources:

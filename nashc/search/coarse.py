@@ -20,7 +20,7 @@ from nashc.core.network import Network
 from nashc.core.number import Ints
 from nashc.hw.latency import Site, first_load
 from nashc.hw.machine import Machine
-from nashc.hw.resources import memory_resources, read_ports
+from nashc.hw.resources import memory_resources
 from nashc.hw.tiles import weight_tile_bits
 from nashc.search import compiled
 from nashc.search.mapping import Best, best_mapping, candidate_tiles
@@ -278,6 +278,6 @@ def slot_costs(options: SlotOptions, level: int) -> np.ndarray:
 
 def slot_limits(board: Board, limit: Resources, slots: list[BoundedSlot], memory_pages: int) -> np.ndarray:
     """What the rows of `slot_costs` may sum to over all slots beside a memory of so many pages."""
-    memory = memory_resources(board, memory_pages, read_ports(s.options.slot.unit for s in slots))
+    memory = memory_resources(board, memory_pages, len(slots))
     luts = [limit.lut - memory.lut + price * limit.dsp for price in DUAL_PRICES]
     return np.array([*luts, limit.bram18 - memory.bram18], dtype=np.float64)

@@ -17,7 +17,7 @@ from nashc.board import Board
 from nashc.core.design import Accelerator, Chunk, Resources
 from nashc.core.network import Network
 from nashc.hw.machine import Machine
-from nashc.hw.resources import chunk_resources, memory_resources, read_ports
+from nashc.hw.resources import chunk_resources, memory_resources
 from nashc.search.coarse import BoundedSlot, choose, slot_costs, slot_limits
 from nashc.search.coarse import least_interval as least_busy
 from nashc.search.mapping import best_mapping
@@ -86,7 +86,7 @@ class Tuner:
         )
 
     def used(self, chunks: tuple[Chunk, ...], memory_pages: int) -> Resources:
-        total = memory_resources(self.board, memory_pages, read_ports(c.unit for c in chunks))
+        total = memory_resources(self.board, memory_pages, len(chunks))
         for part in chunk_resources(self.board, chunks, self.limit.dsp):
             total = total + part
         return total
