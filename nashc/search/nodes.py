@@ -111,9 +111,8 @@ class Nodes:
         return True
 
     def costs(self, node: Node) -> tuple[list[np.ndarray], np.ndarray]:
-        least = min(self.space.levels)
         limits = slot_limits(self.board, self.limit, node.slots, node.least_pages)
-        return [slot_costs(s.options, least) for s in node.slots], limits
+        return [slot_costs(s.options, self.space.levels) for s in node.slots], limits
 
     def unavoidable(self, node: Node) -> int:
         """DRAM cycles of a period that no memory plan avoids: both ends of the network, tensors larger than the

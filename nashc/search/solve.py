@@ -96,17 +96,19 @@ class Search(Nodes):
 
     def descend(self, nodes: list[Node]) -> tuple[Planned | None, float]:
         """The best plan. Nodes are bounded and tuned in the order of their bounds until those are no better than the
-        best tuned accelerator, one of each batch in any case; then the best get plans. Accelerators on which no plan
-        keeps the latency limit get some only if there are no others."""
+        best tuned accelerator; in any case one of each batch and, as it needs a plan least, that of the largest batch
+        and the least memory. Then the best get plans. Accelerators on which no plan keeps the latency limit get some
+        only if there are no others."""
         tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
         late: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
         least = float("inf")
         batches: set[tuple[int, int]] = set()
+        plain = {n.key[0]: n for n in sorted(nodes, key=lambda n: (n.key[1], -n.key[2]))}
         while open_nodes := [
             n for n in nodes if not n.tuned and n.bound < least * (SPREAD if n.key[:2] not in batches else 1.0)
         ]:
             if len(tuned) >= TUNED:
-                open_nodes = [n for n in open_nodes if n.key[:2] not in batches]
+                open_nodes = [n for n in open_nodes if n.key[:2] not in batches or n in plain.values()]
             if not open_nodes or ((tuned or late) and self.out_of_time(0.5)):
                 break
             node = min(open_nodes, key=lambda n: (n.bound, n.key))
@@ -143,9 +145,7 @@ class Search(Nodes):
     def plans(self, tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]]) -> tuple[Planned | None, float]:
         """The best plan of the best tuned accelerators."""
         quick: list[tuple[float, int, Tuner, Tuned, Planned]] = []
-        order = sorted(tuned, key=lambda t: t[:2])
-        leaders = [next(t for t in order if t[1][:2] == group) for group in dict.fromkeys(t[1][:2] for t in order)]
-        for _, _, tuner, first in [*leaders[:SURVEYED], *(t for t in order if t not in leaders)][: SURVEYED + 1]:
+        for _, _, tuner, first in self.surveyed(tuned):
             for relief in RELIEFS if self.options.objective == "fps" else (1.0,):
                 if quick and self.out_of_time():
                     break
@@ -171,6 +171,19 @@ class Search(Nodes):
                 if self.value(found) < least:
                     best, least = found, self.value(found)
         return best, least
+
+    def surveyed(
+        self, tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]]
+    ) -> list[tuple[float, tuple[int, int, int], Tuner, Tuned]]:
+        """The accelerators that get quick plans: the best of each partition and batch, then others; and in any case the
+        one that needs a plan least, as plans get no nearer to their bounds than the local search does."""
+        order = sorted(tuned, key=lambda t: t[:2])
+        leaders = [next(t for t in order if t[1][:2] == group) for group in dict.fromkeys(t[1][:2] for t in order)]
+        chosen = [*leaders[:SURVEYED], *(t for t in order if t not in leaders)][: SURVEYED + 1]
+        plain = min(order, key=lambda t: (t[3].tables.plain_interval / t[2].batch, t[1]), default=None)
+        if plain is not None and plain not in chosen and self.options.objective == "fps":
+            chosen[-1] = plain
+        return chosen
 
     def thorough(self, tuner: Tuner, made: Tuned, planned: Planned, below: float) -> Iterator[Planned]:
         """A quick plan and better ones: buffers and shares chosen again for it, then a longer search below `below`."""

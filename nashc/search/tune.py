@@ -23,7 +23,7 @@ from nashc.search.coarse import least_interval as least_busy
 from nashc.search.mapping import best_mapping
 from nashc.search.memory import Relaxed
 from nashc.search.objectives import relaxed
-from nashc.search.space import DUAL_PRICES, Space
+from nashc.search.space import Space
 from nashc.search.tables import NoMapping, Tables
 
 BURSTS = 1.06
@@ -128,13 +128,12 @@ class Tuner:
 
     def best(self, choice: list[int], parts: list[float], out_of_time: Callable[[], bool]) -> Tuned | None:
         """The best candidate found from a first choice of options and of parts of the DRAM."""
-        slots = len(self.slots)
         shares = shared_out(parts, self.space.shares)
-        first = self.fitting(choice, (min(self.space.levels),) * slots, shares)
-        found = self.tuned(first) if first else None
-        if first and found is None:  # the smallest buffers hold some layer in no way
-            largest = self.fitting(choice, self.levels_that_fit(first), shares)
-            found = self.tuned(largest) if largest else None
+        found = None
+        for starts in (self.least_levels(choice), self.levels_beside(choice)):
+            firsts = [self.fitting(choice, levels, shares) for levels in starts if found is None]
+            made = [self.tuned(first) for first in firsts if first]
+            found = min((m for m in (found, *made) if m), key=lambda m: m.interval, default=None)
         if found and self.objective != "fps":
             wide = self.widest(found)  # shares change no energy but through the mappings
             return wide if self.objective == "energy" else self.polished(wide, out_of_time)
@@ -219,7 +218,7 @@ class Tuner:
         """Options and shares chosen again for the plan of a candidate, at its buffer levels."""
         levels = found.candidate.levels
         busy = [b * (1.0 if n == self.main else relief) for n, b in enumerate(self.estimates(found))]
-        costs = [slot_costs(s.options, level) for s, level in zip(self.slots, levels, strict=True)]
+        costs = [slot_costs(s.options, [level]) for s, level in zip(self.slots, levels, strict=True)]
 
         def choice(interval: float, limits: np.ndarray) -> tuple[list[int], list[int]] | None:
             columns, rows = [], []
@@ -261,16 +260,20 @@ class Tuner:
         its chunks."""
         now, on = found.candidate, found.relaxed.on
         columns = [self.priced(found, c, on) for c in range(len(self.slots))]
-        free = self.limit.bram18 - memory_resources(self.board, self.least_pages, 0).bram18
+        used = self.used(self.chunks(now), self.least_pages)
+        free = [self.limit.lut - used.lut, self.limit.bram18 - used.bram18]
         costs = []
         for c, slot in enumerate(self.slots):
-            bram = slot.options.bram18[:, now.choice[c]]
-            costs.append(np.array([(bram[level], share) for level, share, _ in columns[c]], dtype=np.float64).T)
+            luts, bram18 = slot.options.luts[:, now.choice[c]], slot.options.bram18[:, now.choice[c]]
+            free[0] += int(luts[now.levels[c]])
+            free[1] += int(bram18[now.levels[c]])
+            rows = [(luts[level], bram18[level], share) for level, share, _ in columns[c]]
+            costs.append(np.array(rows, dtype=np.float64).reshape(-1, 3).T)
         times = [
             np.array([cycles * (1.0 if c == self.main else relief) for *_, cycles in column])
             for c, column in enumerate(columns)
         ]
-        limits = np.array([free, self.space.shares], dtype=np.float64)
+        limits = np.array([min(free[0], self.limit.lutram), free[1], self.space.shares], dtype=np.float64)
         levels = np.unique(np.concatenate(times))
         low, high, best = 0, len(levels), None
         while low < high:
@@ -333,8 +336,29 @@ class Tuner:
         excess = max(used.lut - self.limit.lut, 0) + max(used.ff - self.limit.ff, 0) // 2
         excess += 200 * max(used.dsp - self.limit.dsp, 0)
         lower = limits.copy()
-        lower[: len(DUAL_PRICES)] -= min(max(excess, 200), self.limit.lut // 20)
+        lower[:-1] -= min(max(excess, 200), self.limit.lut // 20)
         return lower
+
+    def least_levels(self, choice: list[int]) -> list[tuple[int, ...]]:
+        """Of the levels that hold all layers of each slot's option those of fewest LUTs, and those of fewest BRAM18."""
+        tables = [(slot.options.luts[:, i], slot.options.bram18[:, i])
+                  for slot, i in zip(self.slots, choice, strict=True)]  # fmt: skip
+        by_luts = tuple(min(self.space.levels, key=lambda b: (luts[b], bram18[b])) for luts, bram18 in tables)
+        by_bram = tuple(min(self.space.levels, key=lambda b: (bram18[b], luts[b])) for luts, bram18 in tables)
+        return list(dict.fromkeys([by_luts, by_bram]))
+
+    def levels_beside(self, choice: list[int]) -> list[tuple[int, ...]]:
+        """Levels that fit beside the lanes of a choice of options, if any do."""
+        least = self.least_levels(choice)[0]
+        used = self.used(self.chunks(Candidate(tuple(choice), least, (1,) * len(choice), 0)), self.least_pages)
+        costs = [
+            np.stack([slot.options.luts[list(self.space.levels), i], slot.options.bram18[list(self.space.levels), i]])
+            for slot, i in zip(self.slots, choice, strict=True)
+        ]
+        buffers = sum(cost[:, self.space.levels.index(level)] for cost, level in zip(costs, least, strict=True))
+        limits = np.array([self.limit.lut - used.lut, self.limit.bram18 - used.bram18]) + buffers
+        picks = choose([cost.astype(np.float64) for cost in costs], limits.astype(np.float64)).picks
+        return [] if picks is None else [tuple(self.space.levels[p] for p in picks)]
 
     def levels_that_fit(self, candidate: Candidate) -> tuple[int, ...]:
         """The largest buffers of one level for all chunks that fit."""
@@ -347,7 +371,7 @@ class Tuner:
     def fitting(self, choice: list[int], levels: tuple[int, ...], shares: tuple[int, ...]) -> Candidate | None:
         """The fastest options whose exact resources fit, near a first choice that the coarse limits allow."""
         limits = self.limits(self.least_pages)
-        costs = [slot_costs(s.options, level) for s, level in zip(self.slots, levels, strict=True)]
+        costs = [slot_costs(s.options, [level]) for s, level in zip(self.slots, levels, strict=True)]
         for _ in range(FITTING_ROUNDS):
             made = Candidate(tuple(choice), levels, shares, self.least_pages)
             used = self.used(self.chunks(made), self.least_pages)
