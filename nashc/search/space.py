@@ -17,7 +17,7 @@ from nashc.board import Board, LaneCost
 from nashc.core.design import Chunk, Extra, Resources, Work
 from nashc.core.loops import Unroll
 from nashc.core.network import Layer, Network, Unit
-from nashc.core.number import Ints
+from nashc.core.number import Ints, ceil_div
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import Machine
@@ -57,9 +57,15 @@ class Space:
     batches: tuple[int, ...] = BATCHES
     unrollings: int | None = None
 
-    def accelerators(self, options: Sequence[int]) -> int:
+    def accelerators(self, options: Sequence[int], least_share: int = 1) -> int:
         """How many accelerators there are with so many options in each slot, for one batch and memory."""
-        return prod(n * len(self.levels) for n in options) * comb(self.shares - 1, len(options) - 1)
+        free = self.shares - least_share * len(options)
+        dealt = comb(free + len(options) - 1, len(options) - 1) if free >= 0 else 0
+        return prod(n * len(self.levels) for n in options) * dealt
+
+    def least_share(self, dram_bits: int) -> int:
+        """Fewest shares that are a bit a cycle, the least that a chunk can be built for."""
+        return ceil_div(self.shares, dram_bits)
 
 
 LANE_KINDS = {

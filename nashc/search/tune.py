@@ -73,13 +73,14 @@ class Tuner:
         self.least_pages, self.most_pages = pages
         self.objective, self.space, self.uram_groups = objective, space, uram_groups
         self.dram_bits = int(board.dram_bytes_per_cycle * 8)
+        self.least_share = space.least_share(self.dram_bits)
         self.seen: dict[Candidate, Tuned | None] = {}
 
     # what a candidate is
 
     def chunks(self, candidate: Candidate) -> tuple[Chunk, ...]:
         return tuple(
-            slot.options.chunk(i, level, max(1, self.dram_bits * share // self.space.shares))
+            slot.options.chunk(i, level, self.dram_bits * share // self.space.shares)
             for slot, i, level, share in zip(
                 self.slots, candidate.choice, candidate.levels, candidate.shares, strict=True
             )
@@ -92,8 +93,10 @@ class Tuner:
         return total
 
     def tuned(self, candidate: Candidate) -> Tuned | None:
-        """A candidate priced, with the memory that its buffers leave; None if it does not fit the board or some layer
-        has no mapping on it."""
+        """A candidate priced, with the memory that its buffers leave; None if it does not fit the board, a chunk has
+        less than a bit a cycle of the DRAM, or some layer has no mapping on it."""
+        if min(candidate.shares) < self.least_share:
+            return None
         candidate = self.filled(candidate)
         if candidate not in self.seen:
             chunks = self.chunks(candidate)
@@ -128,7 +131,7 @@ class Tuner:
 
     def best(self, choice: list[int], parts: list[float], out_of_time: Callable[[], bool]) -> Tuned | None:
         """The best candidate found from a first choice of options and of parts of the DRAM."""
-        shares = shared_out(parts, self.space.shares)
+        shares = shared_out(parts, self.space.shares, self.least_share)
         found = None
         for starts in (self.least_levels(choice), self.levels_beside(choice)):
             firsts = [self.fitting(choice, levels, shares) for levels in starts if found is None]
@@ -209,9 +212,11 @@ class Tuner:
             compute = slot.bounds[list(slot.row_of_layer)]
             away = np.array([tables.away_bits(i, on) for i in slot.options.slot.layers], dtype=np.float64)
             rates = self.dram_bits * np.arange(1, self.space.shares + 1) / self.space.shares
-            made.append(
-                np.stack([np.maximum(compute, (away * BURSTS / rate)[:, None]).sum(axis=0) for rate in rates], axis=1)
+            busy = np.stack(
+                [np.maximum(compute, (away * BURSTS / rate)[:, None]).sum(axis=0) for rate in rates], axis=1
             )
+            busy[:, : self.least_share - 1] = np.inf
+            made.append(busy)
         return made
 
     def rechosen(self, found: Tuned, relief: float) -> Candidate | None:
@@ -299,7 +304,7 @@ class Tuner:
         now = found.candidate
         here = self.busy(found, c, on, now.levels[c], now.shares[c])
         by_level = {level: self.busy(found, c, on, level, now.shares[c]) for level in self.space.levels}
-        near = {max(1, min(self.space.shares, now.shares[c] + step)) for step in NEAR_SHARES}
+        near = {max(self.least_share, min(self.space.shares, now.shares[c] + step)) for step in NEAR_SHARES}
         by_share = {share: self.busy(found, c, on, now.levels[c], share) for share in sorted(near)}
         return [
             (level, share, at_level + at_share - here)
@@ -311,7 +316,7 @@ class Tuner:
     def busy(self, found: Tuned, c: int, on: Collection[int], level: int, share: int) -> int:
         """Exact busy cycles of a chunk with other buffers and another share, NEVER if a layer has no mapping there."""
         tables = found.tables
-        dram_bits = max(1, self.dram_bits * share // self.space.shares)
+        dram_bits = self.dram_bits * share // self.space.shares
         chunk = self.slots[c].options.chunk(found.candidate.choice[c], level, dram_bits)
         machine = replace(self.machine, post_lanes=chunk.post_lanes)
         total = 0
@@ -385,13 +390,13 @@ class Tuner:
         return None
 
 
-def shared_out(parts: list[float], total: int) -> tuple[int, ...]:
-    """Whole shares, at least one a chunk, near given parts of the DRAM."""
-    shares = [max(1, round(part * total / max(1.0, sum(parts)))) for part in parts]
+def shared_out(parts: list[float], total: int, least: int = 1) -> tuple[int, ...]:
+    """Whole shares, at least `least` a chunk, near given parts of the DRAM."""
+    shares = [max(least, round(part * total / max(1.0, sum(parts)))) for part in parts]
     while sum(shares) != total:
         step = 1 if sum(shares) < total else -1
         order = sorted(range(len(parts)), key=lambda i: (shares[i] / max(parts[i], 1e-9), i), reverse=step < 0)
-        shares[next(i for i in order if shares[i] + step >= 1)] += step
+        shares[next(i for i in order if shares[i] + step >= least)] += step
     return tuple(shares)
 
 
