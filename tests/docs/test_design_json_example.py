@@ -17,6 +17,7 @@ def shown():
     """The example as JSON; CUT stands for what was left out."""
     page = (ROOT / "docs" / "design-json.md").read_text()
     text = re.search(r"```\n(\{\n.*?)```", page, re.DOTALL)[1]
+    text = re.sub(r"\s+", " ", text)  # lines are broken inside texts, too
     text = text.replace(", ...}", f', "{CUT}": 0}}').replace(", ...]", f', "{CUT}"]')
     return json.loads(re.sub(r": \.\.\.", f': "{CUT}"', text))
 
