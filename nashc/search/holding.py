@@ -42,5 +42,5 @@ def slot_halves(works: tuple[Work, ...], factors: Ints) -> Ints:
     g k c oy ox fy fx of `factors`)."""
     pairs, pair_of = np.unique(factors[:, 3:5], axis=0, return_inverse=True)
     least = np.array([[least_halves(work, int(oy), int(ox)) for work in works] for oy, ox in pairs], dtype=np.int64)
-    halves: Ints = least.max(axis=1).T[:, pair_of.reshape(-1)]
+    halves: Ints = least.reshape(len(pairs), len(works), 3).max(axis=1).T[:, pair_of.reshape(-1)]
     return halves

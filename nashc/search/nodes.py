@@ -23,6 +23,8 @@ from nashc.search.space import LANE_KINDS, Slot, SlotOptions, Space, most_lanes,
 Progress = Callable[[str, float], None]
 GALLOP = 1.3
 """How far above a node's bound the better bound is looked for at first."""
+ENDLESS = 1e18
+"""Cycles of no interval: a node that is impossible up to here is impossible."""
 
 
 @dataclass(eq=False)
@@ -241,6 +243,9 @@ class Nodes:
             bound, node.picks = least_possible(made, limits, self.weight_pages(node), low, high)
             if node.picks is not None or high >= most or bound < high:
                 break
+            if high > ENDLESS:
+                node.bound = float("inf")
+                return
             low, high = high, min(most, GALLOP * high)
         node.bound = max(node.bound, bound / node.batch)
 

@@ -157,6 +157,13 @@ def test_a_spent_budget_leaves_most_nodes_unseen_and_the_bound_holds(network, ob
     check(design, network, options)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("limits", [{"max_lut": 10}, {"max_lut": 2_000}, {"max_bram36": 1, "max_lut": 8_000}])
+def test_what_fits_no_board_says_so(limits):
+    with pytest.raises(NashcError, match="no accelerator for 'slow' fits"):
+        solve(two_units(), BOARD, Options(**limits))
+
+
 def two_units():
     """Dense and depthwise layers of two units."""
     nests = (
