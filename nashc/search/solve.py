@@ -111,7 +111,8 @@ class Search(Nodes):
                 open_nodes = [n for n in open_nodes if n.key[:2] not in batches or n in plain.values()]
             if not open_nodes or ((tuned or late) and self.out_of_time(0.5)):
                 break
-            node = min(open_nodes, key=lambda n: (n.bound, n.key))
+            # the plain ones come second, so that a short budget has them
+            node = min(open_nodes, key=lambda n: (not tuned or n not in plain.values(), n.bound, n.key))
             self.report("accelerators", min(1.0, node.bound / least))
             if not node.final:
                 self.strengthen(node, least * SPREAD)
@@ -183,7 +184,7 @@ class Search(Nodes):
         chosen = [*leaders[:SURVEYED], *(t for t in order if t not in leaders)][: SURVEYED + 1]
         plain = min(order, key=lambda t: (t[3].tables.plain_interval / t[2].batch, t[1]), default=None)
         if plain is not None and plain not in chosen and self.options.objective == "fps":
-            chosen[-1] = plain
+            chosen = [plain, *chosen[:SURVEYED]]
         return chosen
 
     def thorough(self, tuner: Tuner, made: Tuned, planned: Planned, below: float) -> Iterator[Planned]:
