@@ -25,7 +25,7 @@ from nashc.errors import NashcError
 from nashc.importer import Skip
 
 SCHEMA: Literal["nashc-design"] = "nashc-design"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 MAX_BYTES = 256 * 2**20
 WRITE_AGAIN = "write it again with `nashc compile`"
 
@@ -68,7 +68,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The top level of design.json."""
 
     schema: Literal["nashc-design"]
-    version: Literal[1]
+    version: Literal[2]
     tool: str
     summary: Summary
     options: Options

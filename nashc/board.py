@@ -66,7 +66,9 @@ class LaneCost:
 @dataclass(frozen=True, slots=True)
 class TemplateCost:
     """What a chunk costs beyond its lanes: control and DMA once, accumulator and requantise (a multiplier for the
-    channel's scale) per output lane, and a multiplexer for each 64-bit BRAM bank of a buffer and read port."""
+    channel's scale) per output lane, and a multiplexer for each 64-bit BRAM bank of the on-chip memory and chunk.
+    `ram64_lut` LUTs are a distributed RAM of 64 words of `ram64_bits` with one write and one read port, or two of 32
+    words."""
 
     lut_chunk_base: float = figure("lut")
     lut_per_output_lane: float = figure("lut")
@@ -74,6 +76,8 @@ class TemplateCost:
     ff_per_output_lane: float = figure("ff")
     dsp_per_output_lane: float = figure("dsp")
     lut_mux_per_bank: float = figure("lut")
+    ram64_lut: int = positive("lut")
+    ram64_bits: int = positive("bit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,8 @@ class Host:
 class Board:
     """An FPGA board: what it has, what a lane costs on it, and where each figure comes from.
 
-    `sources` maps the dotted name of every figure ("lanes.shift.lut_tree") to the text that supports it.
+    `lutram` of the LUTs can be distributed RAM. `sources` maps the dotted name of every figure ("lanes.shift.lut_tree")
+    to the text that supports it.
     """
 
     name: str
@@ -110,6 +115,7 @@ class Board:
     family: str
     clock_mhz: float = positive("MHz")
     lut: int = positive("lut")
+    lutram: int = figure("lut")
     ff: int = positive("ff")
     dsp: int = figure("dsp")
     bram36: int = positive("bram36")
@@ -126,6 +132,10 @@ class Board:
     @property
     def usable_lut(self) -> int:
         return _share(self.lut, self.usable_logic)
+
+    @property
+    def usable_lutram(self) -> int:
+        return _share(self.lutram, self.usable_logic)
 
     @property
     def usable_ff(self) -> int:

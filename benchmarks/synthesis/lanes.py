@@ -140,6 +140,18 @@ def _pick(x: int, w: int) -> int:
     return x >> 64 * w & ((1 << 64) - 1)
 
 
+def _memory(address_bits: int) -> Callable[[int, int], int]:
+    """Reads at the lower half of w what was written before, then writes x at the upper half."""
+    words: dict[int, int] = {}
+
+    def access(x: int, w: int) -> int:
+        read = words.get(w & ((1 << address_bits) - 1), 0)
+        words[w >> address_bits] = x
+        return read
+
+    return access
+
+
 def _both(
     name: str,
     top: str,
@@ -184,4 +196,8 @@ LANES = [
         "requantise by shift", "requantise_shift", 1, 24, 6, 8, _requantise_shift, accumulates=False, legal_w=_up_to_23
     ),
     Lane("bank_mux 16", "bank_mux", 16, 1024, 4, 64, _pick, {"BANKS": 16}, accumulates=False, options="-widemux 5"),
+    *(
+        Lane(f"buffer_ram {1 << a}", "buffer_ram", 66, 66, 2 * a, 66, _memory(a), {"DEPTH": 1 << a}, accumulates=False)
+        for a in (5, 6, 7, 8)
+    ),
 ]

@@ -215,4 +215,14 @@ module bank_mux #(parameter BANKS = 16) (
     end
   endgenerate
 endmodule
+
+// A buffer in distributed RAM, one column a lane: writes x at the upper half of w, reads at the lower half.
+module buffer_ram #(parameter DEPTH = 64, WIDTH = 66, localparam A = $clog2(DEPTH)) (
+    input wire clk, enable, clear, input wire [WIDTH-1:0] x, input wire [2*A-1:0] w, output reg [WIDTH-1:0] y);
+  (* ram_style = "distributed" *) reg [WIDTH-1:0] words [0:DEPTH-1];
+  always @(posedge clk) begin
+    if (enable) words[w[2*A-1:A]] <= x;
+    if (clear) y <= 0; else if (enable) y <= words[w[A-1:0]];
+  end
+endmodule
 `default_nettype wire

@@ -3,8 +3,8 @@
 `stat -tech xilinx` undercounts carry-heavy logic: it pairs LUTs that feed CARRY4.S, each of which needs a site of its
 own. Here every live carry bit is one site; the LUT that drives its DI input shares that site if both together have at
 most five inputs. The remaining LUTs give a range: `high` with a site each, `low` with pairs combined that share an
-input and have at most five inputs together. Shift-register LUTs count one site each. Not calibrated against the
-vendor's tool.
+input and have at most five inputs together. Shift-register LUTs count one site each, RAM32M and RAM64M
+four. Not calibrated against the vendor's tool.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def usage(netlist: Path) -> Usage:
     carry_sites, absorbed = _carry_sites(cells, luts)
     rest = [inputs for output, inputs in luts.items() if output not in absorbed]
     shift_registers = sum(n for kind, n in count.items() if kind.startswith("SRL"))
-    fixed = carry_sites + shift_registers
+    memories = 4 * (count["RAM32M"] + count["RAM64M"])
+    fixed = carry_sites + shift_registers + memories
     return Usage(
         lut_low=fixed + len(rest) - _pairs(rest),
         lut_high=fixed + len(rest),

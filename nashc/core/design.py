@@ -10,11 +10,13 @@ from nashc.core.network import Layer, Network, Unit
 
 @dataclass(frozen=True, slots=True)
 class Buffers:
-    """Usable bits of one half of each double-buffered on-chip buffer of a chunk."""
+    """Usable bits of one half of each double-buffered on-chip buffer of a chunk; `distributed`: which of the three are
+    LUTs rather than BRAM."""
 
     input_bits: int
     weight_bits: int
     output_bits: int
+    distributed: tuple[bool, bool, bool] = (False, False, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +121,14 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """FPGA resources; `bram18` counts half BRAM36 blocks."""
+    """FPGA resources; `bram18` counts half BRAM36 blocks, `lutram` those LUTs of `lut` that are distributed RAM."""
 
     lut: int = 0
     ff: int = 0
     dsp: int = 0
     bram18: int = 0
     uram: int = 0
+    lutram: int = 0
 
     def __add__(self, other: Resources) -> Resources:
         return Resources(
@@ -134,6 +137,7 @@ class Resources:
             self.dsp + other.dsp,
             self.bram18 + other.bram18,
             self.uram + other.uram,
+            self.lutram + other.lutram,
         )
 
     def fits(self, limit: Resources) -> bool:
@@ -143,6 +147,7 @@ class Resources:
             and self.dsp <= limit.dsp
             and self.bram18 <= limit.bram18
             and self.uram <= limit.uram
+            and self.lutram <= limit.lutram
         )
 
 

@@ -10,7 +10,6 @@ Formulas that the search also needs for many chunks at once take vectors, one en
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -32,6 +31,12 @@ MAC_LANES = "mac"
 ACTIVATION_BITS = 8
 BRAM18_WIDTH, BRAM18_DEPTH = 32, 512
 """Data bits of a word and words of one BRAM18 with one write and one read port; its 4 parity bits stay unused."""
+RAM_DEPTH = 64
+"""Words of a row of distributed RAM."""
+DISTRIBUTED_DEPTH = 256
+"""Deepest buffer in distributed RAM: four rows, so that one LUT6 multiplexes a bit."""
+WRITE_ENABLE = 2
+"""LUTs that decode the write enable of a row."""
 MEASURED_TREE = 16
 """Lanes of the dot product behind the `tree` figures of the board file."""
 DRAIN_BITS = 24
@@ -77,21 +82,45 @@ class BufferPort:
     the same cycle. No memory: the chunk needs no such buffer.
     """
 
+    board: Board
     bits: Count
     memories: int
 
-    def bram18(self, half_bits: int) -> Count:
-        """BRAM18 of the buffer with at least `half_bits` in each half: columns side by side for the port, as deep as
-        the halves ask for. A deep column is BRAM18 of fewer bits and more words, which need no multiplexer."""
-        if not self.memories:
-            return 0
-        row = self.memories * ceil_div(self.bits, BRAM18_WIDTH)
-        deep = -(-2 * half_bits // (row * BRAM18_WIDTH * BRAM18_DEPTH))
-        return row * deep
+    def words(self, half_bits: Count) -> Count:
+        """Words of each memory of a buffer with at least `half_bits` in each half."""
+        return -(-2 * half_bits // (self.memories * self.bits)) if self.memories else self.bits * 0
 
-    def half_bits(self, at_least: int) -> int:
-        """Bits of a half that the BRAM18 for `at_least` bits hold."""
-        return int(self.bram18(at_least)) * BRAM18_WIDTH * BRAM18_DEPTH // 2
+    def bram18(self, half_bits: Count) -> Count:
+        """BRAM18 of the buffer in BRAM: columns side by side for the port, as deep as the halves ask for. A deep column
+        is BRAM18 of fewer bits and more words, which need no multiplexer."""
+        row = self.memories * ceil_div(self.bits, BRAM18_WIDTH)
+        return row * -(-2 * half_bits // np.maximum(row * BRAM18_WIDTH * BRAM18_DEPTH, 1))
+
+    def lutram(self, half_bits: Count) -> Count:
+        """LUTs that are RAM of the buffer in distributed RAM: one row of 32 words, or rows of 64."""
+        cost, words = self.board.template, self.words(half_bits)
+        flat = ceil_div(self.bits, 2 * cost.ram64_bits)
+        rows = ceil_div(words, RAM_DEPTH) * ceil_div(self.bits, cost.ram64_bits)
+        return self.memories * cost.ram64_lut * np.where(2 * words <= RAM_DEPTH, flat, rows)
+
+    def lut(self, half_bits: Count) -> Count:
+        """All LUTs of the buffer in distributed RAM: beside the RAM, a multiplexer 4:1 for each bit and more than one
+        row, and the rows' write enables."""
+        rows = ceil_div(self.words(half_bits), RAM_DEPTH)
+        return self.lutram(half_bits) + self.memories * (rows > 1) * (self.bits + WRITE_ENABLE * rows)
+
+    def distributed(self, half_bits: Count) -> Any:
+        """Whether the buffer is in distributed RAM: it is shallow, and that is the smaller part of the board."""
+        board, shallow = self.board, self.words(half_bits) <= DISTRIBUTED_DEPTH
+        smaller = self.lut(half_bits) * 2 * board.usable_bram36 < self.bram18(half_bits) * board.usable_lut
+        return shallow & smaller & (self.lutram(half_bits) <= board.usable_lutram)
+
+    def half_bits(self, at_least: int) -> Any:
+        """Bits of a half that the memories for `at_least` bits hold."""
+        words = self.words(at_least)
+        deep = np.where(2 * words <= RAM_DEPTH, RAM_DEPTH // 2, ceil_div(words, RAM_DEPTH) * RAM_DEPTH)
+        blocks = self.bram18(at_least) * BRAM18_WIDTH * BRAM18_DEPTH // 2
+        return np.where(self.distributed(at_least), deep * self.bits * self.memories // 2, blocks)
 
 
 def buffer_ports(
@@ -107,26 +136,37 @@ def buffer_ports(
     fill = max(machine_of(board).port_bits, dram)
     array, extras = input_words * ACTIVATION_BITS, post_lanes * extra_bits
     return (
-        BufferPort(np.maximum(np.maximum(array, extras), fill), 2 if extra_bits else 1),
-        BufferPort(np.maximum(weight_words * weight_bits, fill), 1 if weight_bits else 0),
-        BufferPort(np.maximum(post_lanes * PARTIAL_SUM_BITS, dram), 2),
+        BufferPort(board, np.maximum(np.maximum(array, extras), fill), 2 if extra_bits else 1),
+        BufferPort(board, np.maximum(weight_words * weight_bits, fill), 1 if weight_bits else 0),
+        BufferPort(board, np.maximum(post_lanes * PARTIAL_SUM_BITS, dram), 2),
     )
 
 
 def chunk_buffers(
     board: Board, post_lanes: int, unroll: Unroll, weight_bits: int, extra_bits: int, kib: tuple[int, int, int]
 ) -> Buffers:
-    """Buffers of at least `kib` KiB a half, enlarged to the BRAMs that their port widths need anyway."""
+    """Buffers of at least `kib` KiB a half, enlarged to what their memories hold anyway."""
     ports = buffer_ports(board, post_lanes, unroll.input_words, unroll.weight_words, weight_bits, extra_bits)
-    return Buffers(*(port.half_bits(size * 8192) for port, size in zip(ports, kib, strict=True)))
+    asked = [(port, size * 8192) for port, size in zip(ports, kib, strict=True)]
+    halves = (int(port.half_bits(bits)) for port, bits in asked)
+    source, weight, output = (bool(port.distributed(bits)) for port, bits in asked)
+    inputs, weights, outputs = halves
+    return Buffers(inputs, weights, outputs, (source, weight, output))
 
 
-def buffers_bram18(board: Board, chunk: Chunk) -> int:
-    """BRAM18 of the three buffers of a chunk."""
+def buffer_resources(board: Board, chunk: Chunk) -> Resources:
+    """LUTs and BRAM18 of the three buffers of a chunk, and FFs of the read registers that BRAM has inside."""
     words = chunk.unroll.input_words, chunk.unroll.weight_words
     ports = buffer_ports(board, chunk.post_lanes, *words, chunk.weight_bits, chunk.extra_bits)
-    sizes = (chunk.buffers.input_bits, chunk.buffers.weight_bits, chunk.buffers.output_bits)
-    return sum(int(port.bram18(size)) for port, size in zip(ports, sizes, strict=True))
+    buffers, total = chunk.buffers, Resources()
+    sizes = (buffers.input_bits, buffers.weight_bits, buffers.output_bits)
+    for port, size, distributed in zip(ports, sizes, buffers.distributed, strict=True):
+        if distributed:
+            register = int(port.bits) * port.memories
+            total = total + Resources(lut=int(port.lut(size)), ff=register, lutram=int(port.lutram(size)))
+        else:
+            total = total + Resources(bram18=int(port.bram18(size)))
+    return total
 
 
 def chunk_overhead(board: Board, post_lanes: Count, outputs: Count) -> tuple[Amount, Amount]:
@@ -193,19 +233,15 @@ def chunk_resources(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[
             lut += count * lane_luts(board.lanes[kind], reduction)
             ff += count * lane_ffs(board.lanes[kind], reduction)
         used = fixed_dsp(board, chunk) + (mac.plain_dsp + mac.packed_pairs if mac else 0)
-        found.append(Resources(lut=ceil(lut), ff=ceil(ff), dsp=used, bram18=buffers_bram18(board, chunk)))
+        found.append(Resources(lut=ceil(lut), ff=ceil(ff), dsp=used) + buffer_resources(board, chunk))
     return tuple(found)
 
 
-def read_ports(units: Iterable[Unit]) -> int:
-    """Read ports of the on-chip memory: one for activations a chunk, and one for weights where it has any."""
-    return sum(1 if unit is Unit.VECTOR else 2 for unit in units)
-
-
-def memory_resources(board: Board, pages: int, ports: int) -> Resources:
-    """The shared on-chip memory: its banks and, for each read port, a multiplexer over all of them."""
+def memory_resources(board: Board, pages: int, chunks: int) -> Resources:
+    """The shared on-chip memory: its banks and, for each chunk, a multiplexer over all of them. A page holds feature
+    maps, which any chunk may read, or pinned weights for good, which one chunk reads."""
     banks = pages * PAGE_BANKS
-    return Resources(lut=ceil(banks * ports * board.template.lut_mux_per_bank), bram18=2 * banks)
+    return Resources(lut=ceil(banks * chunks * board.template.lut_mux_per_bank), bram18=2 * banks)
 
 
 def usable(board: Board, lut: int | None, dsp: int | None, bram36: int | None) -> Resources:
@@ -220,6 +256,7 @@ def usable(board: Board, lut: int | None, dsp: int | None, bram36: int | None) -
         dsp=least(board.usable_dsp, dsp),
         bram18=2 * least(board.usable_bram36, bram36),
         uram=board.usable_uram,
+        lutram=board.usable_lutram,
     )
 
 

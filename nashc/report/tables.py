@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import astuple
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -164,12 +165,13 @@ def accelerator(compiled: Compiled) -> Table:
         own = [r for r in design.layers if r.chunk == i]
         cycles = sum(r.cycles for r in own)
         b = chunk.buffers
+        sizes = zip((b.input_bits, b.weight_bits, b.output_bits), b.distributed, strict=True)
         rows.add_row(
             cell(label),
             cell(f"{chunk.unroll.lanes:,} {chunk.lanes}"),
             str(chunk.unroll),
             str(chunk.weight_bits),
-            "/".join(f"{bits / 8192:.0f}" for bits in (b.input_bits, b.weight_bits, b.output_bits)),
+            "/".join(f"{bits / 8192:.0f}{'L' if luts else ''}" for bits, luts in sizes),
             f"{chunk.dram_bits} ({chunk.dram_bits / bus:.0%})",
             str(len(own)),
             f"{cycles:,} {percent(cycles, design.interval_cycles):>6}",
@@ -180,13 +182,13 @@ def accelerator(compiled: Compiled) -> Table:
 def resources(compiled: Compiled) -> Table:
     """What each chunk takes, against what the board has and what a design may use of it."""
     design, board, options = compiled.design, compiled.board, compiled.options
-    rows = table("Resources", "", ">LUT", ">FF", ">DSP", ">BRAM36", ">URAM")
+    rows = table("Resources", "", ">LUT", ">as RAM", ">FF", ">DSP", ">BRAM36", ">URAM")
     for label, part in zip(chunk_labels(design.accelerator), design.chunk_resources, strict=True):
         rows.add_row(cell(label), *_counts(part))
     chunks = sum(design.chunk_resources, Resources())
     total, limit = design.resources, usable(board, options.max_lut, options.max_dsp, options.max_bram36)
-    whole = Resources(board.lut, board.ff, board.dsp, 2 * board.bram36, board.uram)
-    memory = Resources(*(t - c for t, c in zip(_fields(total), _fields(chunks), strict=True)))
+    whole = Resources(board.lut, board.ff, board.dsp, 2 * board.bram36, board.uram, board.lutram)
+    memory = Resources(*(t - c for t, c in zip(astuple(total), astuple(chunks), strict=True)))
     rows.add_row("on-chip memory", *_counts(memory), end_section=True)
     rows.add_row("used", *_counts(total), style="bold")
     rows.add_row("usable", *_counts(limit))
@@ -196,11 +198,11 @@ def resources(compiled: Compiled) -> Table:
 
 
 def _fields(r: Resources) -> tuple[int, ...]:
-    return r.lut, r.ff, r.dsp, r.bram18, r.uram
+    return r.lut, r.lutram, r.ff, r.dsp, r.bram18, r.uram
 
 
 def _counts(r: Resources) -> tuple[str, ...]:
-    return f"{r.lut:,}", f"{r.ff:,}", f"{r.dsp:,}", f"{r.bram18 / 2:,g}", f"{r.uram:,}"
+    return f"{r.lut:,}", f"{r.lutram:,}", f"{r.ff:,}", f"{r.dsp:,}", f"{r.bram18 / 2:,g}", f"{r.uram:,}"
 
 
 def memory_plan(design: Design) -> Table:
@@ -244,7 +246,8 @@ NEST = """\
 nest, tile: n images, g groups, k output and c input channels a group, output rows x columns;
   f filter, s stride, d dilation, T terms a weight; what is 1 is left out."""
 LEGEND = f"""\
-buffers: KiB of one half of the input, weight and output buffer; every buffer has two halves.
+buffers: KiB of one half of the input, weight and output buffer; every buffer has two halves;
+  L: in LUTs (distributed RAM), else in BRAM.
 {NEST}
 flow: what stays put (o output-, w weight-, i input-stationary), then the order of the tile loops,
   outermost first; p is n, oy, ox.

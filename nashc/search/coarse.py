@@ -8,6 +8,7 @@ board. `choose` finds such a choice or proves that there is none; the product is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -20,11 +21,11 @@ from nashc.core.network import Network
 from nashc.core.number import Ints
 from nashc.hw.latency import Site, first_load
 from nashc.hw.machine import Machine
-from nashc.hw.resources import memory_resources, read_ports
+from nashc.hw.resources import memory_resources
 from nashc.hw.tiles import weight_tile_bits
 from nashc.search import compiled
 from nashc.search.mapping import Best, best_mapping, candidate_tiles
-from nashc.search.space import BUFFER_LEVELS, DUAL_PRICES, SlotOptions, Space, work_of
+from nashc.search.space import BRAM_PRICES, BUFFER_LEVELS, DUAL_PRICES, SlotOptions, Space, work_of
 
 MOST_SUMS = 20_000
 """Sums of costs that `choose` writes out at once; beyond, it keeps the leanest and proves by prices instead."""
@@ -99,7 +100,7 @@ def bounded_slot(
         return BoundedSlot(options, works, rows, np.zeros((len(works), 0), dtype=np.int64), machine, dram_bits)
     bounds = np.stack([busy_bound(options, work, machine, dram_bits) for work in works])
     cycles = bounds[list(rows)].sum(axis=0)
-    lean = np.sort(front(np.vstack([slot_costs(options, min(space.levels)), cycles[None, :]])))
+    lean = np.sort(front(np.vstack([slot_costs(options, space.levels), cycles[None, :]])))
     if space.unrollings is not None and len(lean) > space.unrollings:
         lean = lean[np.linspace(0, len(lean) - 1, space.unrollings).round().astype(np.int64)]
     return BoundedSlot(options.take(lean), works, rows, bounds[:, lean], machine, dram_bits)
@@ -271,13 +272,17 @@ def least_interval(
     return int(levels[min(bound, high)]), best
 
 
-def slot_costs(options: SlotOptions, level: int) -> np.ndarray:
-    """Resource table of a slot: a row of LUTs for each DSP price, then BRAM18 at a buffer level."""
-    return np.vstack([options.prices, options.bram18[level][None, :]])
+def slot_costs(options: SlotOptions, levels: Sequence[int]) -> np.ndarray:
+    """Resource table of a slot with buffers of any of the levels: rows of LUTs for each BRAM and DSP price, then
+    BRAM18. No row is above that of any one level."""
+    luts, bram18 = options.luts[list(levels)], options.bram18[list(levels)]
+    priced = [options.prices + (luts + price * bram18).min(axis=0) for price in BRAM_PRICES]
+    return np.vstack([*priced, bram18.min(axis=0)])
 
 
 def slot_limits(board: Board, limit: Resources, slots: list[BoundedSlot], memory_pages: int) -> np.ndarray:
     """What the rows of `slot_costs` may sum to over all slots beside a memory of so many pages."""
-    memory = memory_resources(board, memory_pages, read_ports(s.options.slot.unit for s in slots))
-    luts = [limit.lut - memory.lut + price * limit.dsp for price in DUAL_PRICES]
-    return np.array([*luts, limit.bram18 - memory.bram18], dtype=np.float64)
+    memory = memory_resources(board, memory_pages, len(slots))
+    bram18 = limit.bram18 - memory.bram18
+    luts = [limit.lut - memory.lut + b * bram18 + d * limit.dsp for b in BRAM_PRICES for d in DUAL_PRICES]
+    return np.array([*luts, bram18], dtype=np.float64)

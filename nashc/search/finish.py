@@ -21,7 +21,7 @@ from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.energy import layer_pj
 from nashc.hw.latency import Site
 from nashc.hw.machine import PAGE_BANKS, Machine
-from nashc.hw.resources import memory_resources, read_ports
+from nashc.hw.resources import memory_resources
 from nashc.hw.tiles import Extents, Tiles
 from nashc.hw.traffic import issue_total, traffic
 from nashc.search.plan import Planned
@@ -99,7 +99,7 @@ def design_of(
     chunk_resources: tuple[Resources, ...],
 ) -> Design:
     results = layer_results(network, board, machine, planned)
-    used = memory_resources(board, planned.memory_pages, read_ports(c.unit for c in planned.accelerator.chunks))
+    used = memory_resources(board, planned.memory_pages, len(planned.accelerator.chunks))
     used = used + Resources(uram=planned.uram_groups * PAGE_BANKS)
     for part in chunk_resources:
         used = used + part

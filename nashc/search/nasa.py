@@ -12,14 +12,14 @@ from dataclasses import replace
 import numpy as np
 
 from nashc.board import Board
-from nashc.core.design import Design
+from nashc.core.design import Design, Resources
 from nashc.core.network import Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.resources import chunk_resources, machine_of, usable
 from nashc.search.nodes import Progress
 from nashc.search.solve import Search
-from nashc.search.space import Slot, SlotOptions, partitions, slot_options
+from nashc.search.space import BUFFER_LEVELS, Slot, SlotOptions, partitions, slot_options
 
 SCALE_STEP = 0.95
 
@@ -59,14 +59,10 @@ def equal_times(network: Network, board: Board, options: Options, tables: dict[S
             share = scale * work[slot] if slot in most else table.lanes.min()
             fits = np.flatnonzero(table.lanes <= max(share, table.lanes.min()))
             picks[slot] = int(fits[np.argmax(table.lanes[fits])])
-        chunks = tuple(tables[s].chunk(i, 0, 1) for s, i in picks.items())
-        parts = chunk_resources(board, chunks, limit.dsp)
-        if (
-            sum(p.lut for p in parts) <= limit.lut
-            and sum(p.dsp for p in parts) <= limit.dsp
-            and (sum(p.bram18 for p in parts) <= limit.bram18)
-        ):
-            return picks
+        for level in range(len(BUFFER_LEVELS)):
+            chunks = tuple(tables[s].chunk(i, level, 1) for s, i in picks.items())
+            if replace(sum(chunk_resources(board, chunks, limit.dsp), Resources()), ff=0).fits(limit):
+                return picks
         if all(tables[s].lanes[i] == tables[s].lanes.min() for s, i in picks.items()):
             break
         scale *= SCALE_STEP

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
 from nashc.board import Board
 from nashc.core.network import Layer, Network, Tensor, Unit
 from nashc.core.options import Options
+from nashc.errors import NashcError
 from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, URAM_PAGES, Machine, pages
 from nashc.hw.resources import machine_of, usable
 from nashc.search.bound import Operand, energies, least_possible, least_sum, operands, path_cycles, priced
 from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs, slot_limits
-from nashc.search.space import Slot, SlotOptions, Space, partitions, slot_options
+from nashc.search.space import LANE_KINDS, Slot, SlotOptions, Space, most_lanes, partitions, slot_options
 
 Progress = Callable[[str, float], None]
 GALLOP = 1.3
 """How far above a node's bound the better bound is looked for at first."""
+ENDLESS = 1e18
+"""Cycles of no interval: a node that is impossible up to here is impossible."""
 
 
 @dataclass(eq=False)
@@ -55,43 +60,73 @@ class Nodes:
     space: Space = field(default_factory=Space)
 
     def __post_init__(self) -> None:
+        self.started = time.monotonic()
         if self.options.clock_mhz is not None:
             self.board = replace(self.board, clock_mhz=self.options.clock_mhz)
         self.machine: Machine = machine_of(self.board)
         self.dram_bits = int(self.board.dram_bytes_per_cycle * 8)
+        if self.dram_bits < 1:
+            raise NashcError(
+                f"the DRAM of {self.board.name} delivers less than a bit a cycle at {self.board.clock_mhz:g} MHz",
+                hint="check [dram] of the board file, or lower --clock",
+            )
         self.limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
         self.accelerators = 0
         self.uram_groups = self.limit.uram // PAGE_BANKS if self.options.memory_plan else 0
 
     def nodes(self) -> list[Node]:
-        """All nodes with their coarse bounds."""
+        """All nodes with their coarse bounds; once half of the budget is spent, the rest of them with bounds that cost
+        nothing, and without slots."""
         total_pages = self.limit.bram18 // 2 // PAGE_BANKS
         batches = self.space.batches if self.options.batch is None else (self.options.batch,)
         eighths = self.space.memory_eighths if self.options.memory_plan else (0,)
+        least_share = self.space.least_share(self.dram_bits)
         found: list[Node] = []
         bounded: dict[tuple[Slot, int], BoundedSlot] = {}
         parts = self.parts or partitions(self.network)
-        for slot in dict.fromkeys(slot for partition in parts for slot in partition):
-            table = self.options_of(slot)
-            for batch in batches:
-                bounded[slot, batch] = bounded_slot(
-                    table, self.network, batch, self.machine, self.dram_bits, self.space
-                )
-        for p, partition in enumerate(parts):
-            for b, batch in enumerate(batches):
-                slots = [bounded[slot, batch] for slot in partition]
-                count = self.space.accelerators([len(slot.options) for slot in slots])
-                interval = 0
-                for m, least in enumerate(eighths if count else ()):
-                    self.accelerators += count
-                    most = total_pages * eighths[m + 1] // 8 - 1 if m + 1 < len(eighths) else total_pages
-                    if not self.options.memory_plan:
-                        most = 0
-                    node = Node((p, b, m), slots, batch, total_pages * least // 8, most, interval)
-                    if self.rebound(node):
-                        interval = node.interval  # more memory leaves fewer resources, so the next is no less
-                        found.append(node)
+        tables = {slot: self.options_of(slot) for slot in dict.fromkeys(slot for part in parts for slot in part)}
+        for (b, batch), (p, partition) in product(enumerate(batches), enumerate(parts)):
+            if found and self.out_of_time(0.5):
+                found.append(self.unseen((p, b, 0), batch, total_pages))
+                continue
+            for slot in partition:
+                if (slot, batch) not in bounded:
+                    bounded[slot, batch] = bounded_slot(
+                        tables[slot], self.network, batch, self.machine, self.dram_bits, self.space
+                    )
+            slots = [bounded[slot, batch] for slot in partition]
+            count = self.space.accelerators([len(slot.options) for slot in slots], least_share)
+            interval = 0
+            for m, least in enumerate(eighths if count else ()):
+                self.accelerators += count
+                most = total_pages * eighths[m + 1] // 8 - 1 if m + 1 < len(eighths) else total_pages
+                if not self.options.memory_plan:
+                    most = 0
+                node = Node((p, b, m), slots, batch, total_pages * least // 8, most, interval)
+                if self.rebound(node):
+                    interval = node.interval  # more memory leaves fewer resources, so the next is no less
+                    found.append(node)
         return found
+
+    def unseen(self, key: tuple[int, int, int], batch: int, most_pages: int) -> Node:
+        """All memory ranges of a partition and batch in one node that is not looked into: every operation takes a lane
+        for a cycle, and what no plan avoids goes through the DRAM."""
+        node = Node(key, [], batch, 0, most_pages if self.options.memory_plan else 0)
+        layers = [layer for layer in self.network.layers if layer.unit is not Unit.HOST]
+        work = sum(x.nest.macs * (x.weights.terms if x.weights else 1) for x in layers) * batch
+        kinds = tuple(kind for kinds in LANE_KINDS.values() for kind in kinds)
+        lanes = most_lanes(self.board, kinds, self.limit) + 2 * self.limit.dsp  # of all chunks, whatever their kinds
+        node.interval = max(work // lanes, self.host_cycles * batch)
+        if self.options.objective == "fps":
+            node.bound = max(node.interval, self.unavoidable(node)) / batch
+        elif self.options.objective == "latency":
+            node.bound = float(node.interval)
+        return node
+
+    def out_of_time(self, share: float = 1.0) -> bool:
+        """Whether that share of the budget is spent."""
+        budget = self.options.budget_seconds
+        return budget is not None and time.monotonic() - self.started > budget * share
 
     def options_of(self, slot: Slot) -> SlotOptions:
         if self.table is not None:
@@ -111,9 +146,8 @@ class Nodes:
         return True
 
     def costs(self, node: Node) -> tuple[list[np.ndarray], np.ndarray]:
-        least = min(self.space.levels)
         limits = slot_limits(self.board, self.limit, node.slots, node.least_pages)
-        return [slot_costs(s.options, least) for s in node.slots], limits
+        return [slot_costs(s.options, self.space.levels) for s in node.slots], limits
 
     def unavoidable(self, node: Node) -> int:
         """DRAM cycles of a period that no memory plan avoids: both ends of the network, tensors larger than the
@@ -209,6 +243,9 @@ class Nodes:
             bound, node.picks = least_possible(made, limits, self.weight_pages(node), low, high)
             if node.picks is not None or high >= most or bound < high:
                 break
+            if high > ENDLESS:
+                node.bound = float("inf")
+                return
             low, high = high, min(most, GALLOP * high)
         node.bound = max(node.bound, bound / node.batch)
 

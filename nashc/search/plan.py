@@ -43,7 +43,7 @@ class Effort:
     finer: int
 
 
-QUICK, THOROUGH = Effort(10_000, 2, 1), Effort(40_000, 3, 4)
+HURRIED, QUICK, THOROUGH = Effort(1_000, 1, 1), Effort(10_000, 2, 1), Effort(40_000, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ certificate's bound is the least over all nodes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -27,7 +26,7 @@ from nashc.search.memory import Relaxed
 from nashc.search.nodes import Node, Nodes, Progress
 from nashc.search.objectives import planned as planned_for
 from nashc.search.objectives import relaxed_value
-from nashc.search.plan import QUICK, THOROUGH, Planned
+from nashc.search.plan import HURRIED, QUICK, THOROUGH, Planned
 from nashc.search.space import (
     BUFFER_LEVELS,
     CHANNEL_FACTORS,
@@ -63,7 +62,6 @@ class Search(Nodes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.started = time.monotonic()
         self.least_ms = float("inf")
         self.tuners: list[Tuner] = []
 
@@ -96,20 +94,25 @@ class Search(Nodes):
 
     def descend(self, nodes: list[Node]) -> tuple[Planned | None, float]:
         """The best plan. Nodes are bounded and tuned in the order of their bounds until those are no better than the
-        best tuned accelerator, one of each batch in any case; then the best get plans. Accelerators on which no plan
-        keeps the latency limit get some only if there are no others."""
+        best tuned accelerator; in any case one of each batch and, as it needs a plan least, that of the largest batch
+        and the least memory. Then the best get plans. Accelerators on which no plan keeps the latency limit get some
+        only if there are no others."""
         tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
         late: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
         least = float("inf")
         batches: set[tuple[int, int]] = set()
+        plain = {n.key[0]: n for n in sorted((n for n in nodes if n.slots), key=lambda n: (n.key[1], -n.key[2]))}
         while open_nodes := [
-            n for n in nodes if not n.tuned and n.bound < least * (SPREAD if n.key[:2] not in batches else 1.0)
+            n
+            for n in nodes
+            if n.slots and not n.tuned and n.bound < least * (SPREAD if n.key[:2] not in batches else 1.0)
         ]:
             if len(tuned) >= TUNED:
-                open_nodes = [n for n in open_nodes if n.key[:2] not in batches]
+                open_nodes = [n for n in open_nodes if n.key[:2] not in batches or n in plain.values()]
             if not open_nodes or ((tuned or late) and self.out_of_time(0.5)):
                 break
-            node = min(open_nodes, key=lambda n: (n.bound, n.key))
+            # the plain ones come second, so that a short budget has them
+            node = min(open_nodes, key=lambda n: (not tuned or n not in plain.values(), n.bound, n.key))
             self.report("accelerators", min(1.0, node.bound / least))
             if not node.final:
                 self.strengthen(node, least * SPREAD)
@@ -143,9 +146,7 @@ class Search(Nodes):
     def plans(self, tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]]) -> tuple[Planned | None, float]:
         """The best plan of the best tuned accelerators."""
         quick: list[tuple[float, int, Tuner, Tuned, Planned]] = []
-        order = sorted(tuned, key=lambda t: t[:2])
-        leaders = [next(t for t in order if t[1][:2] == group) for group in dict.fromkeys(t[1][:2] for t in order)]
-        for _, _, tuner, first in [*leaders[:SURVEYED], *(t for t in order if t not in leaders)][: SURVEYED + 1]:
+        for _, _, tuner, first in self.surveyed(tuned):
             for relief in RELIEFS if self.options.objective == "fps" else (1.0,):
                 if quick and self.out_of_time():
                     break
@@ -157,7 +158,8 @@ class Search(Nodes):
                 below = min((value for value, *_ in quick), default=float("inf"))
                 if relaxed_value(self.options.objective, whole.tables, whole.relaxed) >= below:
                     continue
-                planned = planned_for(self.options.objective, whole.tables, whole.relaxed, QUICK, below * NEAR)
+                effort = HURRIED if self.out_of_time() else QUICK
+                planned = planned_for(self.options.objective, whole.tables, whole.relaxed, effort, below * NEAR)
                 quick.append((self.value(planned), len(quick), tuner, whole, planned))
         best: Planned | None = None
         least = float("inf")
@@ -171,6 +173,19 @@ class Search(Nodes):
                 if self.value(found) < least:
                     best, least = found, self.value(found)
         return best, least
+
+    def surveyed(
+        self, tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]]
+    ) -> list[tuple[float, tuple[int, int, int], Tuner, Tuned]]:
+        """The accelerators that get quick plans: the best of each partition and batch, then others; and in any case the
+        one that needs a plan least, as plans get no nearer to their bounds than the local search does."""
+        order = sorted(tuned, key=lambda t: t[:2])
+        leaders = [next(t for t in order if t[1][:2] == group) for group in dict.fromkeys(t[1][:2] for t in order)]
+        chosen = [*leaders[:SURVEYED], *(t for t in order if t not in leaders)][: SURVEYED + 1]
+        plain = min(order, key=lambda t: (t[3].tables.plain_interval / t[2].batch, t[1]), default=None)
+        if plain is not None and plain not in chosen and self.options.objective == "fps":
+            chosen = [plain, *chosen[:SURVEYED]]
+        return chosen
 
     def thorough(self, tuner: Tuner, made: Tuned, planned: Planned, below: float) -> Iterator[Planned]:
         """A quick plan and better ones: buffers and shares chosen again for it, then a longer search below `below`."""
@@ -199,7 +214,7 @@ class Search(Nodes):
                 return best, value, value, "proven"
             if node.closed:
                 return best, value, node.bound, "plans"
-            if self.out_of_time():
+            if not node.slots or self.out_of_time():
                 return best, value, node.bound, "budget"
             self.report("proof", min(1.0, node.bound / value))
             if not node.final:
@@ -212,7 +227,8 @@ class Search(Nodes):
                 best, value = self.write_out(node, best, value)
 
     def size(self, node: Node) -> int:
-        return self.space.accelerators([len(slot.options) for slot in node.slots])
+        least_share = self.space.least_share(self.dram_bits)
+        return self.space.accelerators([len(slot.options) for slot in node.slots], least_share)
 
     def write_out(self, node: Node, best: Planned, value: float) -> tuple[Planned, float]:
         """Bound and, where that may pay, plan every accelerator of a node, in the order of their busy bounds."""
@@ -255,11 +271,6 @@ class Search(Nodes):
         if self.progress is not None:
             self.progress(stage, share)
 
-    def out_of_time(self, share: float = 1.0) -> bool:
-        """Whether that share of the budget is spent."""
-        budget = self.options.budget_seconds
-        return budget is not None and time.monotonic() - self.started > budget * share
-
     def resources(self, accelerator: Accelerator) -> tuple[Resources, ...]:
         return chunk_resources(self.board, accelerator.chunks, self.limit.dsp)
 
@@ -285,7 +296,8 @@ def explain(network: Network, board: Board, options: Options) -> str:
             table = search.options_of(slot)
             bounded = bounded_slot(table, network, batches[0], search.machine, search.dram_bits, space)
             sizes[slot.name] = (len(bounded.options), len(table))
-        total = space.accelerators([lean for lean, _ in sizes.values()]) * len(space.memory_eighths) * len(batches)
+        each = space.accelerators([lean for lean, _ in sizes.values()], space.least_share(search.dram_bits))
+        total = each * len(space.memory_eighths) * len(batches)
         parts = ", ".join(f"{name} {lean:,} (of {whole:,})" for name, (lean, whole) in sizes.items())
         lines.append(
             f"  unrollings that none beats in busy time and every resource, at batch {batches[0]}: {parts}; "

@@ -17,7 +17,7 @@ from nashc.board import Board, LaneCost
 from nashc.core.design import Chunk, Extra, Resources, Work
 from nashc.core.loops import Unroll
 from nashc.core.network import Layer, Network, Unit
-from nashc.core.number import Ints
+from nashc.core.number import Ints, ceil_div
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import Machine
@@ -30,11 +30,12 @@ from nashc.hw.resources import (
     packable,
     usable,
 )
+from nashc.search.holding import slot_halves
 
 CHANNEL_FACTORS = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 PIXEL_FACTORS = (1, 2, 4, 7, 8, 14, 16, 28)
-BUFFER_LEVELS = ((8, 8, 16), (16, 16, 32), (32, 32, 64), (64, 64, 128))
-"""KiB of one half of the input, weight and output buffer; wide ports may need more."""
+BUFFER_LEVELS = ((2, 2, 4), (4, 4, 8), (8, 8, 16), (16, 16, 32), (32, 32, 64), (64, 64, 128))
+"""KiB of one half of the input, weight and output buffer; memories may hold more."""
 MEMORY_EIGHTHS = (0, 2, 3, 4, 5, 6)
 """On-chip memory, in eighths of the usable BRAM."""
 SHARES = 32
@@ -56,9 +57,15 @@ class Space:
     batches: tuple[int, ...] = BATCHES
     unrollings: int | None = None
 
-    def accelerators(self, options: Sequence[int]) -> int:
+    def accelerators(self, options: Sequence[int], least_share: int = 1) -> int:
         """How many accelerators there are with so many options in each slot, for one batch and memory."""
-        return prod(n * len(self.levels) for n in options) * comb(self.shares - 1, len(options) - 1)
+        free = self.shares - least_share * len(options)
+        dealt = comb(free + len(options) - 1, len(options) - 1) if free >= 0 else 0
+        return prod(n * len(self.levels) for n in options) * dealt
+
+    def least_share(self, dram_bits: int) -> int:
+        """Fewest shares that are a bit a cycle, the least that a chunk can be built for."""
+        return ceil_div(self.shares, dram_bits)
 
 
 LANE_KINDS = {
@@ -71,6 +78,12 @@ LANE_KINDS = {
 MAC_KINDS = ("lut8x8", "dsp_packed", "dsp")
 DUAL_PRICES = (0.0, 49.0, 60.0, 140.0, 228.0, 1e4)
 """LUTs a DSP is worth: at each price, the cheapest lanes give a lower bound of the LUTs of all mac chunks together."""
+BRAM_PRICES = (0.0, 40.0)
+"""LUTs a BRAM18 is worth: at each price, the cheapest buffers of a slot bound what its buffers cost."""
+
+
+NO_BUFFERS = 10**9
+"""LUTs and BRAM18 of buffers that cannot hold some layer of their slot: no board has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +193,8 @@ class SlotOptions:
     """All choices of a slot but its buffer level, as vectors: one unrolling and lane kind an entry.
 
     `factors` holds the unrolling as columns g k c oy ox fy fx, `post` the requantising lanes, `kind` the position in
-    `kinds`; `prices[p]` the LUTs when a DSP costs DUAL_PRICES[p]; `bram18[b]` the buffers at level b.
+    `kinds`; `prices[p]` the LUTs when a DSP costs DUAL_PRICES[p], without buffers; `luts[b]` and `bram18[b]` those of
+    the buffers at level b.
     """
 
     slot: Slot
@@ -191,6 +205,7 @@ class SlotOptions:
     post: Ints
     kind: Ints
     prices: np.ndarray
+    luts: Ints
     bram18: Ints
 
     def __len__(self) -> int:
@@ -205,7 +220,7 @@ class SlotOptions:
         """The slot with some of its options."""
         return replace(
             self, factors=self.factors[index], post=self.post[index], kind=self.kind[index],
-            prices=self.prices[:, index], bram18=self.bram18[:, index],
+            prices=self.prices[:, index], luts=self.luts[:, index], bram18=self.bram18[:, index],
         )  # fmt: skip
 
     def only(self, i: int) -> SlotOptions:
@@ -263,7 +278,8 @@ def slot_options(slot: Slot, network: Network, board: Board, machine: Machine, o
             # One array for dense and depthwise layers: lanes over groups idle in dense layers, so keep them few.
             axes[0] = [g for g in axes[0] if g <= 16]
         table = np.stack([a.reshape(-1) for a in np.meshgrid(*map(np.array, axes), indexing="ij")], axis=1)
-    return _priced(slot, table.astype(np.int64), board, machine, limit)
+    works = tuple(dict.fromkeys(work_of(network, network.layers[i], 1) for i in slot.layers))
+    return _priced(slot, works, table.astype(np.int64), board, machine, limit)
 
 
 def _no_lanes(slot: Slot, network: Network, board: Board) -> NashcError:
@@ -282,7 +298,9 @@ def _no_lanes(slot: Slot, network: Network, board: Board) -> NashcError:
     )
 
 
-def _priced(slot: Slot, table: Ints, board: Board, machine: Machine, limit: Resources) -> SlotOptions:
+def _priced(
+    slot: Slot, works: tuple[Work, ...], table: Ints, board: Board, machine: Machine, limit: Resources
+) -> SlotOptions:
     kinds = lane_kinds(slot, board)
     table, post = _with_post_lanes(table[table.prod(axis=1) <= most_lanes(board, kinds, limit)])
     lanes, outputs = table.prod(axis=1), table[:, [0, 1, 3, 4]].prod(axis=1)
@@ -305,11 +323,13 @@ def _priced(slot: Slot, table: Ints, board: Board, machine: Machine, limit: Reso
             used = fixed + np.ceil(lanes * board.lanes[kind].dsp_per_lane)
             prices.append(np.stack([luts + price * used for price in DUAL_PRICES]))
     costs = np.concatenate(prices, axis=1)
-    memory = np.tile(_buffers(slot, table, post, board), len(kinds))
+    luts, bram18 = (np.tile(part, len(kinds)) for part in _buffers(slot, works, table, post, board))
     limits = np.array([limit.lut + p * limit.dsp for p in DUAL_PRICES])[:, None]
-    keep = np.flatnonzero((costs <= limits).all(axis=0) & (memory[0] <= limit.bram18))
+    keep = np.flatnonzero((costs + luts.min(axis=0) <= limits).all(axis=0) & (bram18.min(axis=0) <= limit.bram18))
     row, kind_of = keep % len(table), keep // len(table)
-    return SlotOptions(slot, board, machine, kinds, table[row], post[row], kind_of, costs[:, keep], memory[:, keep])
+    return SlotOptions(
+        slot, board, machine, kinds, table[row], post[row], kind_of, costs[:, keep], luts[:, keep], bram18[:, keep]
+    )
 
 
 def most_lanes(board: Board, kinds: tuple[str, ...], limit: Resources) -> int:
@@ -332,10 +352,18 @@ def _with_post_lanes(table: Ints) -> tuple[Ints, Ints]:
     return np.concatenate([table[d] for d in distinct]), post
 
 
-def _buffers(slot: Slot, table: Ints, post: Ints, board: Board) -> Ints:
-    """BRAM18 of the buffers, a row for each buffer level."""
+def _buffers(slot: Slot, works: tuple[Work, ...], table: Ints, post: Ints, board: Board) -> tuple[Ints, Ints]:
+    """(LUTs, BRAM18) of the buffers, a row for each buffer level; NO_BUFFERS of both where they cannot hold a layer."""
     inputs, weights = table[:, [0, 2, 3, 4, 5, 6]].prod(axis=1), table[:, [0, 1, 2, 5, 6]].prod(axis=1)
     ports = buffer_ports(board, post, inputs, weights, slot.weight_bits, slot.extra_bits)
-    return np.stack(
-        [sum(port.bram18(kib * 8192) for port, kib in zip(ports, level, strict=True)) for level in BUFFER_LEVELS]
-    )
+    luts, bram18 = np.zeros((2, len(BUFFER_LEVELS), len(table)), dtype=np.int64)
+    least = slot_halves(works, table)
+    for row, level in enumerate(BUFFER_LEVELS):
+        holds = np.ones(len(table), dtype=bool)
+        for port, kib, half in zip(ports, level, least, strict=True):
+            distributed = port.distributed(kib * 8192)
+            luts[row] += np.where(distributed, port.lut(kib * 8192), 0)
+            bram18[row] += np.where(distributed, 0, port.bram18(kib * 8192))
+            holds &= port.half_bits(kib * 8192) >= half
+        luts[row, ~holds] = bram18[row, ~holds] = NO_BUFFERS
+    return luts, bram18

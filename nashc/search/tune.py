@@ -17,13 +17,13 @@ from nashc.board import Board
 from nashc.core.design import Accelerator, Chunk, Resources
 from nashc.core.network import Network
 from nashc.hw.machine import Machine
-from nashc.hw.resources import chunk_resources, memory_resources, read_ports
+from nashc.hw.resources import chunk_resources, memory_resources
 from nashc.search.coarse import BoundedSlot, choose, slot_costs, slot_limits
 from nashc.search.coarse import least_interval as least_busy
 from nashc.search.mapping import best_mapping
 from nashc.search.memory import Relaxed
 from nashc.search.objectives import relaxed
-from nashc.search.space import DUAL_PRICES, Space
+from nashc.search.space import Space
 from nashc.search.tables import NoMapping, Tables
 
 BURSTS = 1.06
@@ -73,27 +73,30 @@ class Tuner:
         self.least_pages, self.most_pages = pages
         self.objective, self.space, self.uram_groups = objective, space, uram_groups
         self.dram_bits = int(board.dram_bytes_per_cycle * 8)
+        self.least_share = space.least_share(self.dram_bits)
         self.seen: dict[Candidate, Tuned | None] = {}
 
     # what a candidate is
 
     def chunks(self, candidate: Candidate) -> tuple[Chunk, ...]:
         return tuple(
-            slot.options.chunk(i, level, max(1, self.dram_bits * share // self.space.shares))
+            slot.options.chunk(i, level, self.dram_bits * share // self.space.shares)
             for slot, i, level, share in zip(
                 self.slots, candidate.choice, candidate.levels, candidate.shares, strict=True
             )
         )
 
     def used(self, chunks: tuple[Chunk, ...], memory_pages: int) -> Resources:
-        total = memory_resources(self.board, memory_pages, read_ports(c.unit for c in chunks))
+        total = memory_resources(self.board, memory_pages, len(chunks))
         for part in chunk_resources(self.board, chunks, self.limit.dsp):
             total = total + part
         return total
 
     def tuned(self, candidate: Candidate) -> Tuned | None:
-        """A candidate priced, with the memory that its buffers leave; None if it does not fit the board or some layer
-        has no mapping on it."""
+        """A candidate priced, with the memory that its buffers leave; None if it does not fit the board, a chunk has
+        less than a bit a cycle of the DRAM, or some layer has no mapping on it."""
+        if min(candidate.shares) < self.least_share:
+            return None
         candidate = self.filled(candidate)
         if candidate not in self.seen:
             chunks = self.chunks(candidate)
@@ -128,13 +131,12 @@ class Tuner:
 
     def best(self, choice: list[int], parts: list[float], out_of_time: Callable[[], bool]) -> Tuned | None:
         """The best candidate found from a first choice of options and of parts of the DRAM."""
-        slots = len(self.slots)
-        shares = shared_out(parts, self.space.shares)
-        first = self.fitting(choice, (min(self.space.levels),) * slots, shares)
-        found = self.tuned(first) if first else None
-        if first and found is None:  # the smallest buffers hold some layer in no way
-            largest = self.fitting(choice, self.levels_that_fit(first), shares)
-            found = self.tuned(largest) if largest else None
+        shares = shared_out(parts, self.space.shares, self.least_share)
+        found = None
+        for starts in (self.least_levels(choice), self.levels_beside(choice)):
+            firsts = [self.fitting(choice, levels, shares) for levels in starts if found is None]
+            made = [self.tuned(first) for first in firsts if first]
+            found = min((m for m in (found, *made) if m), key=lambda m: m.interval, default=None)
         if found and self.objective != "fps":
             wide = self.widest(found)  # shares change no energy but through the mappings
             return wide if self.objective == "energy" else self.polished(wide, out_of_time)
@@ -210,16 +212,18 @@ class Tuner:
             compute = slot.bounds[list(slot.row_of_layer)]
             away = np.array([tables.away_bits(i, on) for i in slot.options.slot.layers], dtype=np.float64)
             rates = self.dram_bits * np.arange(1, self.space.shares + 1) / self.space.shares
-            made.append(
-                np.stack([np.maximum(compute, (away * BURSTS / rate)[:, None]).sum(axis=0) for rate in rates], axis=1)
+            busy = np.stack(
+                [np.maximum(compute, (away * BURSTS / rate)[:, None]).sum(axis=0) for rate in rates], axis=1
             )
+            busy[:, : self.least_share - 1] = np.inf
+            made.append(busy)
         return made
 
     def rechosen(self, found: Tuned, relief: float) -> Candidate | None:
         """Options and shares chosen again for the plan of a candidate, at its buffer levels."""
         levels = found.candidate.levels
         busy = [b * (1.0 if n == self.main else relief) for n, b in enumerate(self.estimates(found))]
-        costs = [slot_costs(s.options, level) for s, level in zip(self.slots, levels, strict=True)]
+        costs = [slot_costs(s.options, [level]) for s, level in zip(self.slots, levels, strict=True)]
 
         def choice(interval: float, limits: np.ndarray) -> tuple[list[int], list[int]] | None:
             columns, rows = [], []
@@ -261,16 +265,20 @@ class Tuner:
         its chunks."""
         now, on = found.candidate, found.relaxed.on
         columns = [self.priced(found, c, on) for c in range(len(self.slots))]
-        free = self.limit.bram18 - memory_resources(self.board, self.least_pages, 0).bram18
+        used = self.used(self.chunks(now), self.least_pages)
+        free = [self.limit.lut - used.lut, self.limit.bram18 - used.bram18]
         costs = []
         for c, slot in enumerate(self.slots):
-            bram = slot.options.bram18[:, now.choice[c]]
-            costs.append(np.array([(bram[level], share) for level, share, _ in columns[c]], dtype=np.float64).T)
+            luts, bram18 = slot.options.luts[:, now.choice[c]], slot.options.bram18[:, now.choice[c]]
+            free[0] += int(luts[now.levels[c]])
+            free[1] += int(bram18[now.levels[c]])
+            rows = [(luts[level], bram18[level], share) for level, share, _ in columns[c]]
+            costs.append(np.array(rows, dtype=np.float64).reshape(-1, 3).T)
         times = [
             np.array([cycles * (1.0 if c == self.main else relief) for *_, cycles in column])
             for c, column in enumerate(columns)
         ]
-        limits = np.array([free, self.space.shares], dtype=np.float64)
+        limits = np.array([min(free[0], self.limit.lutram), free[1], self.space.shares], dtype=np.float64)
         levels = np.unique(np.concatenate(times))
         low, high, best = 0, len(levels), None
         while low < high:
@@ -296,7 +304,7 @@ class Tuner:
         now = found.candidate
         here = self.busy(found, c, on, now.levels[c], now.shares[c])
         by_level = {level: self.busy(found, c, on, level, now.shares[c]) for level in self.space.levels}
-        near = {max(1, min(self.space.shares, now.shares[c] + step)) for step in NEAR_SHARES}
+        near = {max(self.least_share, min(self.space.shares, now.shares[c] + step)) for step in NEAR_SHARES}
         by_share = {share: self.busy(found, c, on, now.levels[c], share) for share in sorted(near)}
         return [
             (level, share, at_level + at_share - here)
@@ -308,7 +316,7 @@ class Tuner:
     def busy(self, found: Tuned, c: int, on: Collection[int], level: int, share: int) -> int:
         """Exact busy cycles of a chunk with other buffers and another share, NEVER if a layer has no mapping there."""
         tables = found.tables
-        dram_bits = max(1, self.dram_bits * share // self.space.shares)
+        dram_bits = self.dram_bits * share // self.space.shares
         chunk = self.slots[c].options.chunk(found.candidate.choice[c], level, dram_bits)
         machine = replace(self.machine, post_lanes=chunk.post_lanes)
         total = 0
@@ -333,8 +341,29 @@ class Tuner:
         excess = max(used.lut - self.limit.lut, 0) + max(used.ff - self.limit.ff, 0) // 2
         excess += 200 * max(used.dsp - self.limit.dsp, 0)
         lower = limits.copy()
-        lower[: len(DUAL_PRICES)] -= min(max(excess, 200), self.limit.lut // 20)
+        lower[:-1] -= min(max(excess, 200), self.limit.lut // 20)
         return lower
+
+    def least_levels(self, choice: list[int]) -> list[tuple[int, ...]]:
+        """Of the levels that hold all layers of each slot's option those of fewest LUTs, and those of fewest BRAM18."""
+        tables = [(slot.options.luts[:, i], slot.options.bram18[:, i])
+                  for slot, i in zip(self.slots, choice, strict=True)]  # fmt: skip
+        by_luts = tuple(min(self.space.levels, key=lambda b: (luts[b], bram18[b])) for luts, bram18 in tables)
+        by_bram = tuple(min(self.space.levels, key=lambda b: (bram18[b], luts[b])) for luts, bram18 in tables)
+        return list(dict.fromkeys([by_luts, by_bram]))
+
+    def levels_beside(self, choice: list[int]) -> list[tuple[int, ...]]:
+        """Levels that fit beside the lanes of a choice of options, if any do."""
+        least = self.least_levels(choice)[0]
+        used = self.used(self.chunks(Candidate(tuple(choice), least, (1,) * len(choice), 0)), self.least_pages)
+        costs = [
+            np.stack([slot.options.luts[list(self.space.levels), i], slot.options.bram18[list(self.space.levels), i]])
+            for slot, i in zip(self.slots, choice, strict=True)
+        ]
+        buffers = sum(cost[:, self.space.levels.index(level)] for cost, level in zip(costs, least, strict=True))
+        limits = np.array([self.limit.lut - used.lut, self.limit.bram18 - used.bram18]) + buffers
+        picks = choose([cost.astype(np.float64) for cost in costs], limits.astype(np.float64)).picks
+        return [] if picks is None else [tuple(self.space.levels[p] for p in picks)]
 
     def levels_that_fit(self, candidate: Candidate) -> tuple[int, ...]:
         """The largest buffers of one level for all chunks that fit."""
@@ -347,7 +376,7 @@ class Tuner:
     def fitting(self, choice: list[int], levels: tuple[int, ...], shares: tuple[int, ...]) -> Candidate | None:
         """The fastest options whose exact resources fit, near a first choice that the coarse limits allow."""
         limits = self.limits(self.least_pages)
-        costs = [slot_costs(s.options, level) for s, level in zip(self.slots, levels, strict=True)]
+        costs = [slot_costs(s.options, [level]) for s, level in zip(self.slots, levels, strict=True)]
         for _ in range(FITTING_ROUNDS):
             made = Candidate(tuple(choice), levels, shares, self.least_pages)
             used = self.used(self.chunks(made), self.least_pages)
@@ -361,13 +390,13 @@ class Tuner:
         return None
 
 
-def shared_out(parts: list[float], total: int) -> tuple[int, ...]:
-    """Whole shares, at least one a chunk, near given parts of the DRAM."""
-    shares = [max(1, round(part * total / max(1.0, sum(parts)))) for part in parts]
+def shared_out(parts: list[float], total: int, least: int = 1) -> tuple[int, ...]:
+    """Whole shares, at least `least` a chunk, near given parts of the DRAM."""
+    shares = [max(least, round(part * total / max(1.0, sum(parts)))) for part in parts]
     while sum(shares) != total:
         step = 1 if sum(shares) < total else -1
         order = sorted(range(len(parts)), key=lambda i: (shares[i] / max(parts[i], 1e-9), i), reverse=step < 0)
-        shares[next(i for i in order if shares[i] + step >= 1)] += step
+        shares[next(i for i in order if shares[i] + step >= least)] += step
     return tuple(shares)
 
 

@@ -61,7 +61,7 @@ def networks(draw: st.DrawFn) -> Network:
     return Network(draw(NAMES), tuple(layers), tensors, tuple(names[:1]), tuple(names[1:]))
 
 
-RESOURCES = st.builds(Resources, *[COUNTS] * 5)
+RESOURCES = st.builds(Resources, *[COUNTS] * 6)
 
 
 @st.composite
@@ -143,16 +143,16 @@ def changed(path: str, to: object) -> bytes:
     [
         (b"", "broken JSON"),
         (b"{", "broken JSON"),
-        (b"[]", "not a design of version 1"),
-        (b"null", "not a design of version 1"),
+        (b"[]", "not a design of version 2"),
+        (b"null", "not a design of version 2"),
         (b"{}", "not a nashc design"),
         (b"\xff\xfe", "broken JSON"),
         (b'{"schema": "\xff"}', "not UTF-8"),
         (b'{"a": ' + b"[" * 200_000, "nested too deeply"),
-        (b'{"schema": "nashc-design", "version": 2}', "version 2 is not known here"),
+        (b'{"schema": "nashc-design", "version": 1}', "version 1 is not known here"),
         (b'{"schema": "nashc-design", "version": "1"}', "version of another kind is not known here"),
         (b'{"schema": "nashc-design", "version": ' + b"9" * 4000 + b"}", "version of another kind|not a design|broken"),
-        (b'{"schema": "nashc-design", "version": 1}', "missing required field"),
+        (b'{"schema": "nashc-design", "version": 2}', "missing required field"),
         (changed("extra", 1), "unknown field `extra`"),
         (changed("design.interval_cycles", 0), "interval_cycles is not positive"),
         (changed("design.interval_cycles", 1.5), r"Expected `int`, got `float`.*\$\.design\.interval_cycles"),
@@ -224,7 +224,7 @@ def test_schema_names_every_field():
     schema = json.loads(json_schema())
     assert schema["$schema"].endswith("2020-12/schema")
     assert schema["$defs"]["Design"]["required"] == [f.encode_name for f in msgspec.inspect.type_info(Design).fields]
-    assert schema["$defs"]["Document"]["properties"]["version"] == {"enum": [1]}
+    assert schema["$defs"]["Document"]["properties"]["version"] == {"enum": [2]}
     assert schema["$defs"]["Document"]["additionalProperties"] is False
 
 
@@ -241,4 +241,4 @@ def test_the_documentation_names_every_field():
 
 def test_hand_written_design_is_sound():
     assert design(hybrid()).fps > 0
-    assert msgspec.json.decode(SAMPLE, type=Document).version == 1
+    assert msgspec.json.decode(SAMPLE, type=Document).version == 2

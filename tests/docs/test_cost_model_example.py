@@ -116,6 +116,7 @@ def test_resources():
         "lut": used.lut,
         "ff": used.ff,
         "dsp": used.dsp,
+        "lutram": used.lutram,
         "bram18": used.bram18,
         "half_bits": [BUFFERS.input_bits, BUFFERS.weight_bits, BUFFERS.output_bits],
     }

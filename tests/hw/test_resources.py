@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nashc.board import board_names, load_board
-from nashc.core.design import Chunk
+from nashc.core.design import Chunk, Resources
 from nashc.core.loops import Unroll
 from nashc.core.network import Unit
 from nashc.hw.machine import PARTIAL_SUM_BITS
 from nashc.hw.resources import (
     ACTIVATION_BITS,
     MAC_LANES,
+    BufferPort,
     buffer_ports,
-    buffers_bram18,
+    buffer_resources,
     chunk_buffers,
     chunk_resources,
     fixed_dsp,
@@ -83,18 +84,48 @@ def test_buffers_hold_their_halves_and_take_every_access(board, unroll, post_lan
     )
     buffers = chunk_buffers(board, post_lanes, unroll, weight_bits, extra_bits, kib)
     halves = (buffers.input_bits, buffers.weight_bits, buffers.output_bits)
-    total = 0
-    for port, half, least, width in zip(ports, halves, kib, widths, strict=True):
-        count = int(port.bram18(half))
-        total += count
+    lut = lutram = ff = bram18 = 0
+    for port, half, least, width, distributed in zip(ports, halves, kib, widths, buffers.distributed, strict=True):
         assert half >= least * 8192
-        assert 2 * half <= count * COLUMN_BITS * COLUMN_WORDS
-        assert count % port.memories == 0
-        assert (count // port.memories) * COLUMN_BITS >= max(width)
-        assert port.bram18(half + 1) > count, "a half takes all that its BRAM18 hold"
-        assert port.bram18(least * 8192) == count
+        assert distributed == port.distributed(least * 8192) == port.distributed(half), "the same memories again"
+        cost = port.lut if distributed else port.bram18
+        assert cost(least * 8192) == cost(half) < cost(half + 1), "a half takes all that its memories hold"
+        if distributed:
+            deep, rest = divmod(2 * half, port.memories * int(port.bits))
+            assert rest == 0
+            assert deep in {32, 64, 128, 192, 256}
+            assert port.bits >= max(width)
+            lut += int(port.lut(half))
+            lutram += int(port.lutram(half))
+            ff += int(port.bits) * port.memories
+            assert port.lut(half) / board.usable_lut < port.bram18(half) / board.usable_bram36 / 2
+        else:
+            count = int(port.bram18(half))
+            bram18 += count
+            assert 2 * half <= count * COLUMN_BITS * COLUMN_WORDS
+            assert count % port.memories == 0
+            assert (count // port.memories) * COLUMN_BITS >= max(width)
     chunk = Chunk(Unit.CONV, "all", MAC_LANES, unroll, weight_bits, post_lanes, buffers, 8, extra_bits)
-    assert buffers_bram18(board, chunk) == total
+    assert buffer_resources(board, chunk) == Resources(lut=lut, lutram=lutram, ff=ff, bram18=bram18)
+
+
+@pytest.mark.parametrize("depth", [32, 64, 128, 256])
+def test_distributed_ram_costs_what_was_measured(depth):
+    """66 bits wide, by benchmarks/synthesis/synth.py: RAM32M or RAM64M (4 LUTs each), and all LUTs."""
+    measured = {32: (44, 44), 64: (88, 88), 128: (176, 244), 256: (352, 424)}[depth]
+    port = BufferPort(BOARD, 66, 1)
+    assert port.lutram(33 * depth) == measured[0]
+    assert measured[1] <= port.lut(33 * depth) <= measured[1] + 2
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda b: b.name)
+def test_small_buffers_are_distributed_and_large_ones_are_not(board):
+    """A 512-bit port asks for 16 BRAM18, which hold two halves of 16 KiB."""
+    small, large = ([p.distributed(kib * 8192) for p in buffer_ports(board, 16, 1, 1, 8, 0)] for kib in (2, 64))
+    assert all(small)
+    assert not any(large)
+    without = replace(board, lutram=0)
+    assert not any(p.distributed(2 * 8192) for p in buffer_ports(without, 16, 1, 1, 8, 0))
 
 
 def test_one_memory_holds_both_halves():
@@ -108,8 +139,8 @@ def test_one_memory_holds_both_halves():
 def test_a_chunk_without_weights_has_no_weight_buffer():
     buffers = chunk_buffers(BOARD, 16, Unroll(g=16), 0, 0, (8, 8, 16))
     assert buffers.weight_bits == 0
-    chunk = Chunk(Unit.VECTOR, "all", "vector", Unroll(g=16), 0, 16, buffers, 8)
-    assert buffers_bram18(BOARD, chunk) == 16 + 32
+    chunk = Chunk(Unit.VECTOR, "all", "vector", Unroll(g=16), 0, 16, replace(buffers, distributed=(False,) * 3), 8)
+    assert buffer_resources(BOARD, chunk) == Resources(bram18=16 + 32)
 
 
 def mac_chunk(k, symmetric):

@@ -50,11 +50,11 @@ def test_every_layer_chunk_tensor_and_removed_node_is_in_the_report():
 
 def test_resources_add_up():
     text = report()
-    assert re.search(r"used +36,000 +24,500 +128 +154 +0\n", text)
-    assert re.search(r"on-chip memory +3,000 +0 +0 +64 +0\n", text)
-    assert re.search(r"used / usable +20\.6% +7\.0% +15\.0% +29\.8% +-\n", text)
+    assert re.search(r"used +36,000 +0 +24,500 +128 +154 +0\n", text)
+    assert re.search(r"on-chip memory +3,000 +0 +0 +0 +64 +0\n", text)
+    assert re.search(r"used / usable +20\.6% +0\.0% +7\.0% +15\.0% +29\.8% +-\n", text)
     tight = replace(compiled(), options=replace(compiled().options, max_dsp=200))
-    assert re.search(r"used / usable +20\.6% +7\.0% +64\.0%", render(design_report(tight)))
+    assert re.search(r"used / usable +20\.6% +0\.0% +7\.0% +64\.0%", render(design_report(tight)))
 
 
 def test_host_nodes_are_loud():

@@ -1,6 +1,7 @@
 """Coarse bounds never exceed exact results, and the least interval is the optimum of the product space."""
 
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nashc.board import load_board
-from nashc.core.design import Buffers
+from nashc.core.design import Buffers, Placement
 from nashc.core.loops import LoopNest
 from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.core.options import Options
-from nashc.hw.resources import chunk_resources, machine_of, usable
+from nashc.hw.resources import buffer_resources, chunk_resources, machine_of, usable
 from nashc.search import coarse, compiled
 from nashc.search.coarse import (
     BoundedSlot,
@@ -27,7 +28,16 @@ from nashc.search.coarse import (
     priced_out,
 )
 from nashc.search.mapping import best_mapping
-from nashc.search.space import BUFFER_LEVELS, DUAL_PRICES, Space, partitions, slot_options, work_of
+from nashc.search.space import (
+    BRAM_PRICES,
+    BUFFER_LEVELS,
+    DUAL_PRICES,
+    NO_BUFFERS,
+    Space,
+    partitions,
+    slot_options,
+    work_of,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
 from strategies import machines, placements, unrolls, works
@@ -35,6 +45,7 @@ from strategies import machines, placements, unrolls, works
 BOARD = load_board("fpga-pynq-z2")
 MACHINE = machine_of(BOARD)
 DRAM_BITS = int(BOARD.dram_bytes_per_cycle * 8)
+LEVELS = tuple(range(len(BUFFER_LEVELS)))
 
 
 def conv(name, source, target, nest, unit=Unit.CONV):
@@ -78,8 +89,8 @@ def test_every_option_is_beaten_by_a_declared_one_or_itself_declared(unrollings)
         cycles = sum(
             busy_bound(options, work_of(network, network.layers[i], 2), MACHINE, DRAM_BITS) for i in slot.layers
         )
-        every = np.vstack([coarse.slot_costs(options, 0), cycles])
-        kept = np.vstack([coarse.slot_costs(bounded.options, 0), bounded.cycles])
+        every = np.vstack([coarse.slot_costs(options, LEVELS), cycles])
+        kept = np.vstack([coarse.slot_costs(bounded.options, LEVELS), bounded.cycles])
         for column in every[:, :: max(1, len(options) // 500)].T:
             assert (kept <= column[:, None]).all(axis=0).any()
 
@@ -95,9 +106,48 @@ def test_dual_prices_bound_the_exact_resources():
             for dsp in (limit.dsp, limit.dsp // 2, 70):
                 used = chunk_resources(BOARD, (chunk,), dsp)[0]
                 for row, price in enumerate(DUAL_PRICES):
-                    assert options.prices[row, i] <= used.lut + price * used.dsp + 1e-6
-            for level in range(len(BUFFER_LEVELS)):
-                assert options.bram18[level][i] == chunk_resources(BOARD, (options.chunk(i, level, 1),), 0)[0].bram18
+                    assert (
+                        options.prices[row, i]
+                        <= used.lut - buffer_resources(BOARD, chunk).lut + price * used.dsp + 1e-6
+                    )
+
+
+def test_levels_cost_what_their_buffers_take_and_those_that_hold_a_layer_in_no_way_are_out():
+    network = small_network()
+    seen = set()
+    for slot in partitions(network)[0]:
+        options = slot_options(slot, network, BOARD, MACHINE, Options())
+        works = [work_of(network, network.layers[i], 2) for i in slot.layers]
+        for i in range(0, len(options), max(1, len(options) // 60)):
+            for level in LEVELS:
+                chunk = options.chunk(i, level, 16)
+                machine = replace(MACHINE, post_lanes=chunk.post_lanes)
+                away = [Placement((False,) * (1 + len(w.extras)), False, False) for w in works]
+                held = all(
+                    best_mapping(w, chunk.unroll, chunk.buffers, 16, machine, place)
+                    for w, place in zip(works, away, strict=True)
+                )
+                made = buffer_resources(BOARD, chunk)
+                costs = (options.luts[level][i], options.bram18[level][i])
+                assert costs == ((made.lut, made.bram18) if held else (NO_BUFFERS, NO_BUFFERS))
+                seen.add((held, any(chunk.buffers.distributed)))
+    assert {(True, True), (True, False)} <= seen
+
+
+def test_no_buffers_of_the_levels_cost_less_than_the_coarse_row():
+    """At every pair of prices, LUTs and priced DSPs and BRAM18 of a real chunk are at least the row of its option."""
+    network = small_network()
+    for slot in partitions(network)[0]:
+        options = slot_options(slot, network, BOARD, MACHINE, Options())
+        for i in range(0, len(options), max(1, len(options) // 100)):
+            for levels in (LEVELS, (0,), (1, 3)):
+                costs = coarse.slot_costs(options.only(i), levels)[:, 0]
+                for level in levels:
+                    if options.luts[level][i] == NO_BUFFERS:
+                        continue
+                    used = chunk_resources(BOARD, (options.chunk(i, level, DRAM_BITS),), 100)[0]
+                    real = [used.lut + b * used.bram18 + d * used.dsp for b in BRAM_PRICES for d in DUAL_PRICES]
+                    assert (costs <= np.array([*real, used.bram18]) + 1e-6).all()
 
 
 @settings(max_examples=150, deadline=None)

@@ -22,7 +22,7 @@ from nashc.core.design import Placement, accepts
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PAGE_BANKS, PAGE_BITS, pages
-from nashc.hw.resources import chunk_resources, machine_of, memory_resources, read_ports, usable
+from nashc.hw.resources import chunk_resources, machine_of, memory_resources, usable
 from nashc.hw.schedule import Lifetime, Schedule, Task, first_fit, occupancy, periodic
 from nashc.search.coarse import bounded_slot
 from nashc.search.mapping import best_mapping
@@ -30,7 +30,7 @@ from nashc.search.solve import Search
 from nashc.search.space import Space, partitions, slot_options, work_of
 
 BOARD = load_board("fpga-pynq-z2")
-SPACE = Space(levels=(0, 1), memory_eighths=(0, 3), shares=4, batches=(1, 2), unrollings=3)
+SPACE = Space(levels=(0, 2), memory_eighths=(0, 3), shares=4, batches=(1, 2), unrollings=3)
 CASES = 200
 PROVEN = 0.9
 """Share of the cases that must come out optimal. About 0.97 do; the others lack a plan, or schedules in their bound."""
@@ -94,7 +94,7 @@ def most_pages(board, chunks, limit):
     fitting = [
         count
         for count in range(limit.bram18 // 2 // PAGE_BANKS + 1)
-        if (used + memory_resources(board, count, read_ports(c.unit for c in chunks))).fits(limit)
+        if (used + memory_resources(board, count, len(chunks))).fits(limit)
     ]
     return max(fitting, default=None)
 

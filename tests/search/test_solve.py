@@ -18,6 +18,7 @@ from nashc.hw.machine import pages
 from nashc.hw.resources import usable
 from nashc.search.baselines import BASELINES, baseline
 from nashc.search.solve import Search, solve
+from nashc.search.space import partitions
 
 BOARD = load_board("fpga-pynq-z2")
 
@@ -125,3 +126,74 @@ def test_network_without_layers_for_the_accelerator():
     )  # fmt: skip
     with pytest.raises(NashcError, match="no node of the model"):
         Search(network, BOARD, replace(Options())).run()
+
+
+class OutOfTime(Search):
+    """A search whose budget is spent from the start."""
+
+    def out_of_time(self, share=1.0):
+        return True
+
+
+@settings(max_examples=4, deadline=None)
+@given(networks(), st.sampled_from(["fps", "latency", "energy"]))
+def test_a_spent_budget_leaves_most_nodes_unseen_and_the_bound_holds(network, objective):
+    options = Options(objective=objective)
+    seen = []
+    hurried = OutOfTime(network, BOARD, options, table=lambda slot: seen.append(slot) or hurried_table(slot))
+    whole = Search(network, BOARD, options)
+    hurried_table = whole.options_of
+    nodes = hurried.nodes()
+    looked_into = [n for n in nodes if n.slots]
+    assert {n.key[:2] for n in looked_into} == {(0, 0)}
+    assert len({n.key[:2] for n in nodes}) == len(partitions(network)) * len(hurried.space.batches)
+    every = whole.nodes()
+    for node in nodes:
+        if not node.slots:
+            assert node.bound <= min(n.bound for n in every if n.key[:2] == node.key[:2])
+    design = hurried.run()
+    assert design.certificate.stopped in {"budget", "proven"}
+    assert design.certificate.bound <= solve(network, BOARD, options).certificate.value
+    check(design, network, options)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("limits", [{"max_lut": 10}, {"max_lut": 2_000}, {"max_bram36": 1, "max_lut": 8_000}])
+def test_what_fits_no_board_says_so(limits):
+    with pytest.raises(NashcError, match="no accelerator for 'slow' fits"):
+        solve(two_units(), BOARD, Options(**limits))
+
+
+def two_units():
+    """Dense and depthwise layers of two units."""
+    nests = (
+        LoopNest(1, 16, 16, 8, 8, 3, 3, 8, 8, pad=(1, 1, 1, 1)),
+        LoopNest(16, 1, 1, 8, 8, 3, 3, 8, 8, pad=(1,) * 4),
+    )
+    layers = tuple(
+        Layer(f"l{i}", "Conv", unit, nests[i % 2], (f"t{i}",), f"t{i + 1}", Weights(f"w{i}", 4))
+        for i, unit in enumerate((Unit.SHIFT, Unit.SHIFT, Unit.ADDER, Unit.ADDER))
+    )
+    return Network("slow", layers, tuple(Tensor(f"t{i}", 16, 8, 8) for i in range(5)), ("t0",), ("t4",))
+
+
+def with_dram(bytes_per_second):
+    return replace(BOARD, dram=replace(BOARD.dram, bytes_per_second=bytes_per_second, efficiency=1))
+
+
+@pytest.mark.parametrize(("bits", "chunks"), [(20, {2, 4}), (7, {2, 4}), (3, {2})])
+def test_shares_of_a_slow_dram_add_up_to_no_more_than_it_delivers(bits, chunks):
+    """Below 32 bits a cycle a 32nd is less than a bit; no chunk gets less than one, and all together no more."""
+    board = with_dram((bits + 0.1) / 8 * BOARD.clock_mhz * 1e6)
+    design = solve(two_units(), board, Options(batch=1))
+    shares = [chunk.dram_bits for chunk in design.accelerator.chunks]
+    assert len(shares) in chunks
+    assert min(shares) >= 1
+    assert sum(shares) <= bits
+
+
+def test_a_dram_of_fewer_bits_than_chunks_or_none_is_an_error():
+    with pytest.raises(NashcError, match="no accelerator for 'slow' fits"):
+        solve(two_units(), with_dram(1.1 / 8 * BOARD.clock_mhz * 1e6), Options(batch=1))
+    with pytest.raises(NashcError, match="delivers less than a bit a cycle at 100 MHz"):
+        solve(two_units(), with_dram(1e6), Options(batch=1))

@@ -11,7 +11,7 @@ from nashc.core.loops import LoopNest
 from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.core.options import Options
 from nashc.errors import NashcError
-from nashc.hw.resources import MAC_LANES, chunk_resources, machine_of
+from nashc.hw.resources import MAC_LANES, buffer_resources, chunk_resources, machine_of
 from nashc.search.space import DUAL_PRICES, lane_kinds, most_lanes, partitions, slot_options
 
 BOARD = load_board("fpga-pynq-z2")
@@ -94,12 +94,15 @@ def test_the_table_agrees_with_the_exact_resources(unit, symmetric):
     assert (slot.extra_bits, slot.symmetric) == (8, symmetric)
     options = slot_options(slot, net, BOARD, MACHINE, Options())
     for i in range(0, len(options), max(1, len(options) // 50)):
-        for level, bram18 in enumerate(options.bram18):
+        for level, (luts, bram18) in enumerate(zip(options.luts, options.bram18, strict=True)):
             chunk = options.chunk(i, level, 8)
-            assert bram18[i] == chunk_resources(BOARD, (chunk,), 0)[0].bram18
+            buffers = buffer_resources(BOARD, chunk)
+            assert (luts[i], bram18[i]) == (buffers.lut, buffers.bram18)
         for dsp in (0, 60, 200):
             used = chunk_resources(BOARD, (chunk,), dsp)[0]
-            assert (options.prices[:, i] <= used.lut + np.array(DUAL_PRICES) * used.dsp + 1e-6).all()
+            assert (
+                options.prices[:, i] + options.luts[-1, i] <= used.lut + np.array(DUAL_PRICES) * used.dsp + 1e-6
+            ).all()
 
 
 def test_no_chunk_that_fits_has_more_lanes_than_the_bound():
