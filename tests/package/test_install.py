@@ -20,16 +20,17 @@ ROOT = Path(__file__).parents[2]
 PARTS = {"nashc": "nashc", "ops": "nashc/ops", "targets": "nashc/targets"}
 """Folder of the checkout -> its place in the wheel."""
 BUILD_SDIST = "import sys; from scikit_build_core.build import build_sdist; build_sdist(sys.argv[1])"
-LIBRARY = "nashc/search/native/nashc_search.so"
+LIBRARIES = {"nashc/search/native/nashc_search.so", "nashc/ops/kernels/nashc_ops.so"}
 MODEL = ROOT / "examples" / "models" / "mnist-conv.onnx"
 UNCOMPILED = "no compiled search"
 PROBE = """
 import json, sys
 import nashc, nashc.ops
 from nashc.board import board_names, family_names, load_board
+from nashc.ops.native import available
 from nashc.search.compiled import library
 json.dump({
-    "compiled": library() is not None,
+    "compiled": [library() is not None, available()],
     "home": nashc.__path__[-1],
     "operators": [op.name for op in nashc.ops.OPERATORS.values()],
     "boards": {name: load_board(name).name for name in board_names()},
@@ -98,11 +99,11 @@ def package_files() -> set[str]:
         f"{place}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, place in PARTS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".cpp"
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".cpp", ".h")
     }
 
 
-@pytest.mark.parametrize(("form", "native", "tag"), [("wheel", {LIBRARY}, r"linux_\w+"), ("pure_wheel", set(), "any")])
+@pytest.mark.parametrize(("form", "native", "tag"), [("wheel", LIBRARIES, r"linux_\w+"), ("pure_wheel", set(), "any")])
 def test_wheel_holds_the_package_and_nothing_else(form, native, tag, request):
     wheel, files = request.getfixturevalue(form), package_files()
     made = contents(wheel)
@@ -139,7 +140,7 @@ def test_works_from_another_directory(form, request, tmp_path):
     defined = [re.search(r"^OPERATOR\b", path.read_text("utf-8"), re.M) for path in (ROOT / "ops").glob("*.py")]
     assert len(seen["operators"]) == sum(match is not None for match in defined)
 
-    assert seen["compiled"] == (form != "pure_wheel")
+    assert seen["compiled"] == [form != "pure_wheel"] * 2
     out = elsewhere / "out"
     command = ("compile", MODEL, "--target", "fpga-pynq-z2", "--batch", 1, "-o", out)
     done = finished(python.with_name("nashc"), *command, cwd=elsewhere)
