@@ -110,10 +110,11 @@ class BufferPort:
         return self.lutram(half_bits) + self.memories * (rows > 1) * (self.bits + WRITE_ENABLE * rows)
 
     def distributed(self, half_bits: Count) -> Any:
-        """Whether the buffer is in distributed RAM: it is shallow, and that is the smaller part of the board."""
+        """Whether the buffer is in distributed RAM: it is shallow, and takes less than half the share of the board's
+        LUTs, which lanes are made of too, than it would of its BRAM."""
         board, shallow = self.board, self.words(half_bits) <= DISTRIBUTED_DEPTH
-        smaller = self.lut(half_bits) * 2 * board.usable_bram36 < self.bram18(half_bits) * board.usable_lut
-        return shallow & smaller & (self.lutram(half_bits) <= board.usable_lutram)
+        less = 2 * self.lut(half_bits) * 2 * board.usable_bram36 < self.bram18(half_bits) * board.usable_lut
+        return shallow & less & (self.lutram(half_bits) <= board.usable_lutram)
 
     def half_bits(self, at_least: int) -> Any:
         """Bits of a half that the memories for `at_least` bits hold."""

@@ -18,7 +18,7 @@ from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, URAM_PAGES, Machine, pages
 from nashc.hw.resources import machine_of, usable
 from nashc.search.bound import Operand, energies, least_possible, least_sum, operands, path_cycles, priced
 from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs, slot_limits
-from nashc.search.space import LANE_KINDS, Slot, SlotOptions, Space, most_lanes, partitions, slot_options
+from nashc.search.space import DUAL_PRICES, LANE_KINDS, Slot, SlotOptions, Space, most_lanes, partitions, slot_options
 
 Progress = Callable[[str, float], None]
 GALLOP = 1.3
@@ -252,18 +252,24 @@ class Nodes:
     def bound_total(
         self, node: Node, costs: list[np.ndarray], limits: np.ndarray, moved: list[list[list[Operand]]]
     ) -> None:
-        """Bounds of latency, energy or their product; shares start equal."""
-        cycles = path_cycles(node.slots, moved, self.longest_path, self.dram_bits)
+        """Bounds of latency, energy or their product; shares start equal. The options to start from are those of the
+        least sum with the buffers that tuning starts from."""
+        level = self.space.first_level
+        rows = [*range(len(DUAL_PRICES)), -1]  # the others only compare levels
+        starting = [slot_costs(s.options, [level])[rows] for s in node.slots]
+        values = cycles = path_cycles(node.slots, moved, self.longest_path, self.dram_bits)
         least_cycles, picks = least_sum(cycles, costs, limits)
         least_cycles = max(least_cycles, float(node.interval))
         node.bound = least_cycles
         if self.options.objective != "latency":
-            least_pj, thrifty = least_sum(energies(node.slots, moved, self.board.energy), costs, limits)
+            pj = energies(node.slots, moved, self.board.energy)
+            least_pj, thrifty = least_sum(pj, costs, limits)
             node.bound = least_pj / node.batch
             if self.options.objective == "edp":
                 node.bound *= least_cycles / self.board.clock_mhz / 1e3
             else:
-                picks = thrifty
+                values, picks = pj, thrifty
+        picks = least_sum(values, starting, limits[rows])[1] or picks
         node.picks = None if picks is None else [(i, 1 / len(picks)) for i in picks]
 
     def sharpen(self, node: Node, value: float) -> None:

@@ -36,6 +36,8 @@ CHANNEL_FACTORS = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64
 PIXEL_FACTORS = (1, 2, 4, 7, 8, 14, 16, 28)
 BUFFER_LEVELS = ((2, 2, 4), (4, 4, 8), (8, 8, 16), (16, 16, 32), (32, 32, 64), (64, 64, 128))
 """KiB of one half of the input, weight and output buffer; memories may hold more."""
+FIRST_LEVEL = 2
+"""Where tuning for latency and energy starts: the least level that needs no distributed RAM on most ports."""
 MEMORY_EIGHTHS = (0, 2, 3, 4, 5, 6)
 """On-chip memory, in eighths of the usable BRAM."""
 SHARES = 32
@@ -56,6 +58,10 @@ class Space:
     shares: int = SHARES
     batches: tuple[int, ...] = BATCHES
     unrollings: int | None = None
+
+    @property
+    def first_level(self) -> int:
+        return min(self.levels, key=lambda level: abs(level - FIRST_LEVEL))
 
     def accelerators(self, options: Sequence[int], least_share: int = 1) -> int:
         """How many accelerators there are with so many options in each slot, for one batch and memory."""

@@ -133,7 +133,10 @@ class Tuner:
         """The best candidate found from a first choice of options and of parts of the DRAM."""
         shares = shared_out(parts, self.space.shares, self.least_share)
         found = None
-        for starts in (self.least_levels(choice), self.levels_beside(choice)):
+        ways = [self.least_levels(choice), self.levels_beside(choice)]
+        if self.objective != "fps":  # their options and buffers are not chosen again
+            ways.insert(0, [(self.space.first_level,) * len(choice)])
+        for starts in ways:
             firsts = [self.fitting(choice, levels, shares) for levels in starts if found is None]
             made = [self.tuned(first) for first in firsts if first]
             found = min((m for m in (found, *made) if m), key=lambda m: m.interval, default=None)

@@ -98,7 +98,7 @@ def test_buffers_hold_their_halves_and_take_every_access(board, unroll, post_lan
             lut += int(port.lut(half))
             lutram += int(port.lutram(half))
             ff += int(port.bits) * port.memories
-            assert port.lut(half) / board.usable_lut < port.bram18(half) / board.usable_bram36 / 2
+            assert 2 * port.lut(half) / board.usable_lut < port.bram18(half) / board.usable_bram36 / 2
         else:
             count = int(port.bram18(half))
             bram18 += count
