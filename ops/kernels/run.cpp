@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t PANEL_BYTES = 24 * 1024;  // of one tile and some k-steps: with their weights in the first cache
 constexpr int64_t MOST_TILES = 8;           // that share one pass over the weights
+constexpr int64_t FEW_PLANE_BYTES = 512 * 1024;  // quicker filled by one thread than shared out to several
 constexpr int64_t PARTS = 4;                // tasks for each thread, so that none waits long for the last
 
 thread_local Scratch planes_memory, panel_memory, row_memory;
@@ -235,7 +236,8 @@ void split_images(Job& job, const Parallel& parallel) {
                 const int64_t last = std::min(all_lanes, (i + 1) * lanes_each);
                 for (int64_t lane = i * lanes_each; lane < last; lane++) fill_lane(job, n, lane, planes);
             };
-            parallel(ceil_div(all_lanes, lanes_each), lanes);
+            const bool few = all_lanes * job.planes.bytes <= FEW_PLANE_BYTES;
+            (few ? Parallel{nullptr, nullptr, 1} : parallel)(ceil_div(all_lanes, lanes_each), lanes);
         }
         auto place = [&](int64_t i) {
             const int64_t split = i % splits, column = i / splits % columns, g = i / splits / columns;
