@@ -1,6 +1,5 @@
 // The adder's gradient for x: for each phase of the stride a correlation of dy, with the weights clamped around x.
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <new>
 
@@ -9,8 +8,6 @@
 
 namespace nashc {
 namespace {
-
-constexpr int64_t PANEL_BYTES = 24 * 1024;
 
 thread_local Scratch planes_memory, panel_memory, phase_memory, row_memory;
 
@@ -22,7 +19,7 @@ struct Reach {
 
     Reach(int64_t input, int64_t outputs, int64_t kernel, int64_t stride, int64_t dilation, int64_t before,
           int64_t phase)
-        : count((input - phase + stride - 1) / stride), axis{outputs, count, 1, 0, {0}, {}, {}, count} {
+        : count(ceil_div(input - phase, stride)), axis{outputs, count, 1, 0, {0}, {}, {}, count} {
         std::vector<int64_t> shifts;
         for (int64_t tap = 0; tap < kernel; tap++)
             if ((phase + before - tap * dilation) % stride == 0) {
@@ -37,17 +34,6 @@ struct Reach {
             axis.tap_phase.push_back(0);
             axis.tap_shift.push_back(shift - *ends.first);
         }
-    }
-};
-
-struct Rows {
-    const InstructionSet* isa;
-    const float* plane;
-    int64_t width;
-
-    static void rows(const void* context, int64_t first, int64_t count, char* lanes, int64_t pitch) {
-        const auto& self = *static_cast<const Rows*>(context);
-        self.isa->copy_rows(self.plane + first * self.width, count, self.width, reinterpret_cast<float*>(lanes), pitch);
     }
 };
 
@@ -87,22 +73,15 @@ struct Phase {
     }
 };
 
-struct Gradients {
+struct Gradients : Allocations {
     const nashc_layer& layer;
     const InstructionSet& isa;
     const float *x, *dy;
     float* dx;
     int64_t height, width, out_height, out_width, channels, filters;
     std::vector<int> blocks;
-    std::atomic<bool> failed{false};
 
     int64_t vectors() const { return isa.vectors[ADD_F32]; }
-
-    char* allocate(Scratch& memory, int64_t bytes) {
-        char* found = bytes < (int64_t)1 << 46 ? memory.get((size_t)bytes) : nullptr;
-        if (!found) failed = true;
-        return found;
-    }
 
     void run(int64_t n, int64_t g, const Phase& phase, const Parallel& parallel) {
         const int64_t sy = layer.strides[0], sx = layer.strides[1], pixels = phase.pixels;
@@ -130,25 +109,23 @@ struct Gradients {
         char* dy_planes = allocate(planes_memory, filters * planes.bytes + 4 * VECTOR_SLACK);
         if (!dy_planes) return;
         auto plane = [&](int64_t m) {
-            Rows rows{&isa, dy + (n * layer.out_channels + g * filters + m) * out_height * out_width, out_width};
+            const FloatRows rows{&isa, dy + (n * layer.out_channels + g * filters + m) * out_height * out_width, out_width};
             char* row = allocate(row_memory, out_width * 4);
-            if (row) fill(planes, RowSource{Rows::rows, &rows}, 0, dy_planes + m * planes.bytes, row);
+            if (row) fill(planes, rows.source(), 0, dy_planes + m * planes.bytes, row);
         };
         parallel(filters, plane);
+        const float* weights = phase.weights.data() + g * channels * filters * phase.taps;
         if (channels == 1) {
-            const float* w = phase.weights.data() + g * filters * phase.taps;
             for (int64_t m = 0; m < filters; m++) {
-                const Depthwise one{w + m * phase.taps, phase.offsets.data(), phase.taps, phase.y.count, phase.x.count,
-                                    planes.x.length};
+                const Depthwise one{weights + m * phase.taps, phase.offsets.data(), phase.taps, phase.y.count,
+                                    phase.x.count, planes.x.length};
                 isa.depthwise_gradient(one, dy_planes + m * planes.bytes, from, to, m > 0);
             }
-            if (gathered) positions([&](int64_t i, int64_t at) { dx[at] = to[i]; });
-            return;
+        } else {
+            const int64_t tile = vectors() * isa.vector_bytes / 4;
+            auto one = [&](int64_t t) { compute(phase, dy_planes, weights, t * tile, from, to); };
+            parallel(ceil_div(pixels, tile), one);
         }
-        const int64_t tile = vectors() * isa.vector_bytes / 4;
-        const float* weights = phase.weights.data() + g * channels * filters * phase.taps;
-        auto one = [&](int64_t t) { compute(phase, dy_planes, weights, t * tile, from, to); };
-        parallel((pixels + tile - 1) / tile, one);
         if (gathered) positions([&](int64_t i, int64_t at) { dx[at] = to[i]; });
     }
 
@@ -191,7 +168,8 @@ extern "C" int nashc_adder_input_gradient(const nashc_layer* layer, const float*
         !output_size(*layer, height, width, &out_height, &out_width))
         return -1;
     const int64_t channels = layer->in_channels / layer->groups, filters = layer->out_channels / layer->groups;
-    Gradients gradients{*layer, *isa, x, dy, dx, height, width, out_height, out_width, channels, filters,
+    Gradients gradients{{},       *layer, *isa,       x,         dy,       dx,
+                        height,   width,  out_height, out_width, channels, filters,
                         even_blocks(channels, isa->gradient_rows)};
     std::vector<Phase> phases;
     for (int64_t a = 0; a < layer->strides[0]; a++)
@@ -200,9 +178,9 @@ extern "C" int nashc_adder_input_gradient(const nashc_layer* layer, const float*
             phases.back().pack(*layer, weights, channels, filters, gradients.blocks);
         }
     // many small pieces side by side, or the work within one piece
-    const Parallel parallel{threads > 1 ? loop : nullptr, pool, std::max(1, threads)}, alone{nullptr, nullptr, 1};
+    const Parallel parallel{loop, pool, std::max(1, threads)}, alone{};
     const int64_t pieces = batch * layer->groups;
-    const bool whole = pieces >= 4 * parallel.threads;
+    const bool whole = pieces >= PARTS * parallel.threads;
     auto piece = [&](int64_t i) {
         for (const Phase& phase : phases)
             gradients.run(i / layer->groups, i % layer->groups, phase, whole ? alone : parallel);

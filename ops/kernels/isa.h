@@ -20,7 +20,7 @@ constexpr int VECTOR_SLACK = 64;  // bytes that a full vector may reach beyond t
 // From sums to the output of `rows` channels of a tile.
 struct Epilogue {
     int output;             // nashc_output
-    bool integer, negate;   // sums are int32; y = offset - sum instead of offset + sum
+    bool negate;            // y = offset - sum instead of offset + sum
     int count;              // pixels of the tile that exist
     char* y;                // of the first channel and pixel
     ptrdiff_t row_bytes;    // from channel to channel; of a depthwise layer from row to row

@@ -174,92 +174,87 @@ struct Choose {
 
 // ---- depthwise: one channel, taps of a plane
 
+// All rows, COUNT vectors of sums at a time: sums_at(element of the plane, sums) computes them, `finish` stores one.
+template <class Value, int COUNT, class Sums, class Finish>
+NASHC_INLINE void depthwise_rows(const Depthwise& layer, Epilogue& e, Sums sums_at, Finish finish) {
+    constexpr int WIDE = COUNT * WORDS;
+    const int size = size_of_output(e.output);
+    char* y = e.y;
+    for (int64_t row = 0; row < layer.rows; row++, y += e.row_bytes)
+        for (int64_t i = 0; i < layer.columns; i += WIDE) {
+            Value sums[COUNT];
+            sums_at(row * layer.row_length + i, sums);
+            e.count = (int)(layer.columns - i < WIDE ? layer.columns - i : WIDE);
+            finish_row<Value, COUNT>(e, sums, y + i * size, finish);
+        }
+}
+
 // The weights of TAPS taps stay in registers; 0: any number of taps.
 template <int MODE, int TAPS>
 void depthwise_float_taps(const Depthwise& layer, const char* plane, Epilogue e) {
-    constexpr int WIDE = 2;
-    const float* w = (const float*)layer.weights;
+    constexpr int COUNT = 2;
+    const float *x = (const float*)plane, *w = (const float*)layer.weights;
     const int64_t taps = TAPS ? TAPS : layer.taps;
     const F one = Simd::one();
     F weights[TAPS ? TAPS : 1];
     NASHC_UNROLL for (int t = 0; t < TAPS; t++) weights[t] = Simd::set(w[t]);
-    const float* x = (const float*)plane;
-    char* y = e.y;
-    const int size = size_of_output(e.output);
-    auto finish = [&](F sum, char* at) { finish_float(e, 0, sum, at); };
-    for (int64_t row = 0; row < layer.rows; row++, x += layer.row_length, y += e.row_bytes)
-        for (int64_t i = 0; i < layer.columns; i += WIDE * WORDS) {
-            F sums[WIDE];
-            NASHC_UNROLL for (int v = 0; v < WIDE; v++) sums[v] = Simd::set(0);
-            NASHC_UNROLL for (int64_t t = 0; t < taps; t++) {
-                const float* at = x + i + layer.offsets[t];
-                F weight = TAPS ? weights[TAPS ? t : 0] : Simd::set(w[t]);
-                NASHC_UNROLL for (int v = 0; v < WIDE; v++) {
-                    F here = Simd::load(at + v * WORDS);
-                    sums[v] = MODE == ADD_F32 ? Simd::fma(Simd::abs(Simd::sub(here, weight)), one, sums[v])
-                                              : Simd::fma(here, weight, sums[v]);
-                }
+    auto sums_at = [&](int64_t i, F* done) {
+        F sums[COUNT];
+        NASHC_UNROLL for (int v = 0; v < COUNT; v++) sums[v] = Simd::set(0);
+        NASHC_UNROLL for (int64_t t = 0; t < taps; t++) {
+            const float* at = x + i + layer.offsets[t];
+            F weight = TAPS ? weights[TAPS ? t : 0] : Simd::set(w[t]);
+            NASHC_UNROLL for (int v = 0; v < COUNT; v++) {
+                F here = Simd::load(at + v * WORDS);
+                sums[v] = MODE == ADD_F32 ? Simd::fma(Simd::abs(Simd::sub(here, weight)), one, sums[v])
+                                          : Simd::fma(here, weight, sums[v]);
             }
-            F done[WIDE];
-            NASHC_UNROLL for (int v = 0; v < WIDE; v++) done[v] = sums[v];
-            e.count = (int)(layer.columns - i < WIDE * WORDS ? layer.columns - i : WIDE * WORDS);
-            finish_row<F, WIDE>(e, done, y + i * size, finish);
         }
+        NASHC_UNROLL for (int v = 0; v < COUNT; v++) done[v] = sums[v];
+    };
+    depthwise_rows<F, COUNT>(layer, e, sums_at, [&](F sum, char* at) { finish_float(e, 0, sum, at); });
 }
 
 // Differences of at most 383 in unsigned 16-bit sums: at most 171 taps.
 template <int TAPS>
 void depthwise_add_taps(const Depthwise& layer, const char* plane, Epilogue e) {
-    const int16_t* w = (const int16_t*)layer.weights;
+    const int16_t *x = (const int16_t*)plane, *w = (const int16_t*)layer.weights;
     const int64_t taps = TAPS ? TAPS : layer.taps;
     I weights[TAPS ? TAPS : 1];
     NASHC_UNROLL for (int t = 0; t < TAPS; t++) weights[t] = Simd::set16(w[t]);
-    const int16_t* x = (const int16_t*)plane;
-    char* y = e.y;
-    const int size = size_of_output(e.output);
-    auto finish = [&](I sum, char* at) { finish_integer(e, 0, sum, at); };
-    for (int64_t row = 0; row < layer.rows; row++, x += layer.row_length, y += e.row_bytes)
-        for (int64_t i = 0; i < layer.columns; i += 2 * WORDS) {
-            I sum = Simd::set32(0);
-            NASHC_UNROLL for (int64_t t = 0; t < taps; t++) {
-                I weight = TAPS ? weights[TAPS ? t : 0] : Simd::set16(w[t]);
-                sum = Simd::add16(sum, Simd::abs16(Simd::sub16(Simd::load_i(x + i + layer.offsets[t]), weight)));
-            }
-            I sums[2] = {Simd::low_u16(sum), Simd::high_u16(sum)};
-            e.count = (int)(layer.columns - i < 2 * WORDS ? layer.columns - i : 2 * WORDS);
-            finish_row<I, 2>(e, sums, y + i * size, finish);
+    auto sums_at = [&](int64_t i, I* sums) {
+        I sum = Simd::set32(0);
+        NASHC_UNROLL for (int64_t t = 0; t < taps; t++) {
+            I weight = TAPS ? weights[TAPS ? t : 0] : Simd::set16(w[t]);
+            sum = Simd::add16(sum, Simd::abs16(Simd::sub16(Simd::load_i(x + i + layer.offsets[t]), weight)));
         }
+        sums[0] = Simd::low_u16(sum), sums[1] = Simd::high_u16(sum);
+    };
+    depthwise_rows<I, 2>(layer, e, sums_at, [&](I sum, char* at) { finish_integer(e, 0, sum, at); });
 }
 
 // Pairs of taps side by side, then two products in one instruction.
 template <int TAPS>
 void depthwise_mul_taps(const Depthwise& layer, const char* plane, Epilogue e) {
-    const int16_t* w = (const int16_t*)layer.weights;
+    const int16_t *x = (const int16_t*)plane, *w = (const int16_t*)layer.weights;
     const int64_t taps = TAPS ? TAPS : layer.taps;
     auto pair = [&](int64_t t) {
         return Simd::set32((int32_t)((uint16_t)w[t] | (uint32_t)(uint16_t)(t + 1 < taps ? w[t + 1] : 0) << 16));
     };
     I weights[TAPS / 2 + 1];
     NASHC_UNROLL for (int t = 0; t < TAPS; t += 2) weights[t / 2] = pair(t);
-    const int16_t* x = (const int16_t*)plane;
-    char* y = e.y;
-    const int size = size_of_output(e.output);
-    auto finish = [&](I sum, char* at) { finish_integer(e, 0, sum, at); };
-    for (int64_t row = 0; row < layer.rows; row++, x += layer.row_length, y += e.row_bytes)
-        for (int64_t i = 0; i < layer.columns; i += 2 * WORDS) {
-            I low = Simd::set32(0), high = low;
-            NASHC_UNROLL for (int64_t t = 0; t < taps; t += 2) {
-                I a = Simd::load_i(x + i + layer.offsets[t]);
-                I b = t + 1 < taps ? Simd::load_i(x + i + layer.offsets[t + 1]) : Simd::set32(0);
-                I weight = TAPS ? weights[TAPS ? t / 2 : 0] : pair(t);
-                low = Simd::dot2(low, Simd::unpack_low16(a, b), weight);
-                high = Simd::dot2(high, Simd::unpack_high16(a, b), weight);
-            }
-            I sums[2];
-            Simd::in_order(low, high, sums);
-            e.count = (int)(layer.columns - i < 2 * WORDS ? layer.columns - i : 2 * WORDS);
-            finish_row<I, 2>(e, sums, y + i * size, finish);
+    auto sums_at = [&](int64_t i, I* sums) {
+        I low = Simd::set32(0), high = low;
+        NASHC_UNROLL for (int64_t t = 0; t < taps; t += 2) {
+            I a = Simd::load_i(x + i + layer.offsets[t]);
+            I b = t + 1 < taps ? Simd::load_i(x + i + layer.offsets[t + 1]) : Simd::set32(0);
+            I weight = TAPS ? weights[TAPS ? t / 2 : 0] : pair(t);
+            low = Simd::dot2(low, Simd::unpack_low16(a, b), weight);
+            high = Simd::dot2(high, Simd::unpack_high16(a, b), weight);
         }
+        Simd::in_order(low, high, sums);
+    };
+    depthwise_rows<I, 2>(layer, e, sums_at, [&](I sum, char* at) { finish_integer(e, 0, sum, at); });
 }
 
 template <int MODE>

@@ -24,12 +24,15 @@ struct nashc_kernel {
     bool is_adder() const { return layer.op <= NASHC_ADDER_U8; }
     bool is_signed() const { return layer.op == NASHC_ADDER_S8 || layer.op == NASHC_MULTIPLY_S8; }
     int64_t output_bytes() const { return layer.output <= NASHC_F32 ? 4 : 1; }
-    nashc::Epilogue epilogue() const;
 };
 
 namespace nashc {
 
 constexpr int64_t MOST_DEPTHWISE_TAPS = 171;  // 171 * 383 < 2^16: see depthwise_add_s16
+constexpr int64_t PANEL_BYTES = 24 * 1024;    // of one tile and some k-steps: with their weights in the first cache
+constexpr int64_t PARTS = 4;                  // tasks for each thread, so that none waits long for the last
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 bool output_size(const nashc_layer& layer, int64_t height, int64_t width, int64_t* out_height, int64_t* out_width);
 const InstructionSet* find_instruction_set(const char* name);  // null: the best
@@ -39,14 +42,14 @@ std::vector<int> even_blocks(int64_t rows, int most);
 std::string check_geometry(const nashc_layer& layer);
 
 struct Parallel {
-    nashc_parallel_for loop;
-    void* pool;
-    int64_t threads;
+    nashc_parallel_for loop = nullptr;  // null: on the calling thread
+    void* pool = nullptr;
+    int64_t threads = 1;
 
     template <class Work>
     void operator()(int64_t count, Work& work) const {
         auto task = [](void* context, size_t index) { (*static_cast<Work*>(context))((int64_t)index); };
-        if (loop && count > 1)
+        if (threads > 1 && loop && count > 1)
             loop(pool, task, &work, (size_t)count);
         else
             for (int64_t i = 0; i < count; i++) work(i);

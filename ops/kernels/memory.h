@@ -1,6 +1,8 @@
 // Scratch memory of one thread, kept between calls. Internal.
 #pragma once
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 
 namespace nashc {
@@ -26,6 +28,17 @@ class Scratch {
    private:
     char* memory_ = nullptr;
     size_t size_ = 0;
+};
+
+// Of the tasks of one call: whether memory ran out in any of them, which then did nothing.
+struct Allocations {
+    std::atomic<bool> failed{false};
+
+    char* allocate(Scratch& memory, int64_t bytes) {
+        char* found = bytes >= 0 && bytes < (int64_t)1 << 46 ? memory.get((size_t)bytes) : nullptr;
+        if (!found) failed = true;
+        return found;
+    }
 };
 
 }  // namespace nashc

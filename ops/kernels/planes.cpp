@@ -104,6 +104,11 @@ void fill_as(const Planes& planes, const RowSource& source, uint64_t padding, ch
 
 }  // namespace
 
+void FloatRows::rows(const void* context, int64_t first, int64_t count, char* lanes, int64_t pitch) {
+    const auto& self = *static_cast<const FloatRows*>(context);
+    self.isa->copy_rows(self.plane + first * self.width, count, self.width, reinterpret_cast<float*>(lanes), pitch);
+}
+
 void fill(const Planes& planes, const RowSource& source, uint64_t padding, char* plane, char* row_scratch) {
     switch (planes.element_bytes) {
         case 2: return fill_as<uint16_t>(planes, source, padding, plane, row_scratch);

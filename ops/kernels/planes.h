@@ -41,6 +41,16 @@ struct RowSource {
     const void* context;
 };
 
+// Rows of floats, which are lanes already.
+struct FloatRows {
+    const InstructionSet* isa;
+    const float* plane;
+    int64_t width;
+
+    static void rows(const void* context, int64_t first, int64_t count, char* lanes, int64_t pitch);
+    RowSource source() const { return {rows, this}; }
+};
+
 // All phases of one plane; `row_scratch` holds the lanes of one input row.
 void fill(const Planes& planes, const RowSource& source, uint64_t padding, char* plane, char* row_scratch);
 

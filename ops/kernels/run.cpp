@@ -1,6 +1,5 @@
 // Running a kernel: input planes, then tiles of output pixels times blocks of channels.
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <new>
 
@@ -10,18 +9,14 @@
 namespace nashc {
 namespace {
 
-constexpr int64_t PANEL_BYTES = 24 * 1024;  // of one tile and some k-steps: with their weights in the first cache
-constexpr int64_t MOST_TILES = 8;           // that share one pass over the weights
+constexpr int64_t MOST_TILES = 8;                // that share one pass over the weights
 constexpr int64_t FEW_PLANE_BYTES = 512 * 1024;  // quicker filled by one thread than shared out to several
-constexpr int64_t PARTS = 4;                // tasks for each thread, so that none waits long for the last
 
 thread_local Scratch planes_memory, panel_memory, row_memory;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 uint64_t repeat(uint64_t byte) { return (byte & 0xff) * 0x0101010101010101u; }
 
-struct Job {
+struct Job : Allocations {
     const nashc_kernel& kernel;
     const char* x;
     char* y;
@@ -29,7 +24,6 @@ struct Job {
     int32_t x_zero_point;
     std::vector<int32_t> offsets;
     Planes planes;
-    std::atomic<bool> failed{false};
 
     Job(const nashc_kernel& k, const void* x_, void* y_, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
         int32_t zero, int64_t element_bytes)
@@ -38,7 +32,7 @@ struct Job {
           planes(Axis::windows(h, oh, k.layer.kernel[0], k.layer.strides[0], k.layer.dilations[0], k.layer.pads[0]),
                  Axis::windows(w, ow, k.layer.kernel[1], k.layer.strides[1], k.layer.dilations[1], k.layer.pads[1]),
                  element_bytes) {
-        const bool flipped = kernel.mode == DOT4 && kernel.is_signed() && !kernel.depthwise;
+        const bool flipped = kernel.mode == DOT4 && kernel.is_signed();
         const uint32_t factor = kernel.is_adder() ? 1u : (uint32_t)x_zero_point + (flipped ? 128u : 0u);
         for (int32_t sum : kernel.sums) offsets.push_back((int32_t)((kernel.is_adder() ? 1u : 0u - factor) * (uint32_t)sum));
     }
@@ -70,16 +64,26 @@ struct Job {
         }
     }
 
-    char* allocate(Scratch& memory, int64_t bytes) {
-        char* found = bytes >= 0 && bytes < (int64_t)1 << 46 ? memory.get((size_t)bytes) : nullptr;
-        if (!found) failed = true;
+    FloatRows float_rows(int64_t n, int64_t c) const {
+        return {kernel.isa, reinterpret_cast<const float*>(channel(n, c)), width};
+    }
+    // What becomes of the sums of filter m and those after it.
+    Epilogue epilogue(int64_t m) const {
+        Epilogue found{};
+        found.output = kernel.layer.output;
+        found.negate = kernel.is_adder();
+        if (!offsets.empty()) found.offset = offsets.data() + m;
+        if (!kernel.scale.empty()) found.scale = kernel.scale.data() + m, found.bias = kernel.bias.data() + m;
+        found.lowest = kernel.layer.lowest;
+        found.highest = kernel.layer.highest;
+        found.zero_point = kernel.layer.output_zero_point;
         return found;
     }
 };
 
 // ---- input planes
 
-// The channels of one lane, row by row.
+// The byte channels of one lane, row by row.
 struct LaneRows {
     const Job* job;
     const uint8_t* channels[8];
@@ -90,9 +94,6 @@ struct LaneRows {
         const Job& job = *self.job;
         const nashc_kernel& kernel = job.kernel;
         int64_t width = job.width;
-        if (kernel.is_float())
-            return kernel.isa->copy_rows(reinterpret_cast<const float*>(self.channels[0]) + first * width, count, width,
-                                         reinterpret_cast<float*>(lanes), pitch);
         const int64_t row_bytes = pitch * LANE_BYTES[kernel.mode];
         if (pitch == width) width *= count, count = 1;
         const uint8_t* at[8];
@@ -130,6 +131,8 @@ void fill_lane(Job& job, int64_t n, int64_t lane, char* planes) {
     const bool full = channel + LANE_CHANNELS[kernel.mode] <= kernel.channels;
     char* scratch = job.allocate(row_memory, lanes_bytes + (full ? 0 : pixels));
     if (!scratch) return;
+    char* const plane = planes + lane * job.planes.bytes;
+    if (kernel.is_float()) return fill(job.planes, job.float_rows(n, lane).source(), 0, plane, scratch);
     char* nothing = scratch + lanes_bytes;
     if (!full) memset(nothing, 0, (size_t)pixels);
     LaneRows rows{&job, {}, {}};
@@ -138,7 +141,7 @@ void fill_lane(Job& job, int64_t n, int64_t lane, char* planes) {
         rows.channels[j] = reinterpret_cast<const uint8_t*>(
             rows.exists[j] ? job.channel(n, group * kernel.channels + channel + j) : nothing);
     }
-    fill(job.planes, RowSource{LaneRows::rows, &rows}, job.padding(), planes + lane * job.planes.bytes, scratch);
+    fill(job.planes, RowSource{LaneRows::rows, &rows}, job.padding(), plane, scratch);
 }
 
 // ---- tiles
@@ -174,16 +177,11 @@ void compute(Job& job, const char* planes, const Part& part) {
             const int64_t run_count = job.planes.runs(pixel, count, job.vector_lanes(), runs);
             kernel.isa->pack(base, job.plane_stride(), job.planes.tap_bytes.data(), kernel.taps, first, last, (int)job.vectors(),
                              runs, run_count, panel);
-            Epilogue epilogue = kernel.epilogue();
+            const int64_t filter = part.group * kernel.filters + skipped;
+            Epilogue epilogue = job.epilogue(filter);
             epilogue.count = (int)count;
             epilogue.row_bytes = pixels * out_bytes;
-            const int64_t filter = part.group * kernel.filters + skipped;
             epilogue.y = job.y + ((part.image * kernel.layer.out_channels + filter) * pixels + pixel) * out_bytes;
-            if (!kernel.is_float()) epilogue.offset = job.offsets.data() + filter;
-            if (!kernel.scale.empty()) {
-                epilogue.scale = kernel.scale.data() + filter;
-                epilogue.bias = kernel.bias.data() + filter;
-            }
             char* sums = kept + (t - part.first_tile) * rows_here * step_bytes;
             const char* block = group_weights + skipped * kernel.steps * lane_bytes;
             for (int64_t b = part.first_block; b < part.last_block; b++) {
@@ -237,7 +235,7 @@ void split_images(Job& job, const Parallel& parallel) {
                 for (int64_t lane = i * lanes_each; lane < last; lane++) fill_lane(job, n, lane, planes);
             };
             const bool few = all_lanes * job.planes.bytes <= FEW_PLANE_BYTES;
-            (few ? Parallel{nullptr, nullptr, 1} : parallel)(ceil_div(all_lanes, lanes_each), lanes);
+            (few ? Parallel{} : parallel)(ceil_div(all_lanes, lanes_each), lanes);
         }
         auto place = [&](int64_t i) {
             const int64_t split = i % splits, column = i / splits % columns, g = i / splits / columns;
@@ -251,20 +249,16 @@ void split_images(Job& job, const Parallel& parallel) {
 
 // ---- depthwise
 
-struct ChannelRows {
+struct ByteRows {
     const Job* job;
     const char* channel;
 
     static void rows(const void* context, int64_t first, int64_t count, char* lanes, int64_t pitch) {
-        const auto& self = *static_cast<const ChannelRows*>(context);
+        const auto& self = *static_cast<const ByteRows*>(context);
         const nashc_kernel& kernel = self.job->kernel;
         const int64_t width = self.job->width;
-        if (kernel.is_float())
-            kernel.isa->copy_rows(reinterpret_cast<const float*>(self.channel) + first * width, count, width,
-                                  reinterpret_cast<float*>(lanes), pitch);
-        else
-            kernel.isa->widen_rows(reinterpret_cast<const uint8_t*>(self.channel) + first * width, kernel.is_signed(),
-                                   count, width, reinterpret_cast<int16_t*>(lanes), pitch);
+        kernel.isa->widen_rows(reinterpret_cast<const uint8_t*>(self.channel) + first * width, kernel.is_signed(), count,
+                               width, reinterpret_cast<int16_t*>(lanes), pitch);
     }
 };
 
@@ -276,15 +270,17 @@ void depthwise_filter(Job& job, const std::vector<int64_t>& offsets, int64_t n, 
     char* scratch = job.allocate(row_memory, job.width * 4 + 64);
     char* plane = job.allocate(planes_memory, planes.bytes + 8 * VECTOR_SLACK);
     if (!scratch || !plane) return;
-    ChannelRows source{&job, job.channel(n, m / kernel.filters)};
-    const uint64_t padding = kernel.is_adder() || kernel.is_float() ? 0 : (uint32_t)job.x_zero_point & 0xffff;
-    fill(planes, RowSource{ChannelRows::rows, &source}, padding, plane, scratch);
+    const int64_t c = m / kernel.filters;
+    if (kernel.is_float()) {
+        fill(planes, job.float_rows(n, c).source(), 0, plane, scratch);
+    } else {
+        const ByteRows rows_of{&job, job.channel(n, c)};
+        const uint64_t padding = kernel.is_adder() ? 0 : (uint32_t)job.x_zero_point & 0xffff;
+        fill(planes, RowSource{ByteRows::rows, &rows_of}, padding, plane, scratch);
+    }
 
     Depthwise layer{kernel.weights.data() + m * kernel.taps * size, offsets.data(), kernel.taps, rows, columns, length};
-    Epilogue epilogue = kernel.epilogue();
-    epilogue.offset = job.offsets.data() + (kernel.is_float() ? 0 : m);
-    epilogue.scale = kernel.scale.data() + (kernel.scale.empty() ? 0 : m);
-    epilogue.bias = kernel.bias.data() + (kernel.bias.empty() ? 0 : m);
+    Epilogue epilogue = job.epilogue(m);
     const InstructionSet& isa = *kernel.isa;
     const DepthwiseFilter filter = kernel.mode == ADD_F32   ? isa.depthwise_add_f32
                                 : kernel.mode == MUL_F32 ? isa.depthwise_mul_f32
@@ -322,17 +318,6 @@ void depthwise(Job& job, const Parallel& parallel) {
 }  // namespace
 }  // namespace nashc
 
-nashc::Epilogue nashc_kernel::epilogue() const {
-    nashc::Epilogue found{};
-    found.output = layer.output;
-    found.integer = !is_float();
-    found.negate = is_adder();
-    found.lowest = layer.lowest;
-    found.highest = layer.highest;
-    found.zero_point = layer.output_zero_point;
-    return found;
-}
-
 using namespace nashc;
 
 extern "C" int nashc_kernel_run(const nashc_kernel* kernel, const void* x, int64_t batch, int64_t height, int64_t width,
@@ -342,7 +327,7 @@ extern "C" int nashc_kernel_run(const nashc_kernel* kernel, const void* x, int64
     if (batch < 1 || !output_size(kernel->layer, height, width, &out_height, &out_width)) return -1;
     const int64_t element = !kernel->depthwise ? LANE_BYTES[kernel->mode] : kernel->is_float() ? 4 : 2;
     Job job(*kernel, x, y, batch, height, width, out_height, out_width, x_zero_point, element);
-    const Parallel parallel{threads > 1 ? loop : nullptr, pool, std::max(1, threads)};
+    const Parallel parallel{loop, pool, std::max(1, threads)};
     if (kernel->depthwise)
         depthwise(job, parallel);
     else if (parallel.threads == 1 || batch >= PARTS * parallel.threads)
