@@ -189,13 +189,26 @@ RATIOS = (
 )
 
 
-@click.command(help=__doc__)
-@click.option("--threads", default="1,2")
-@click.option("--batches", default="1,16")
-@click.option("--seconds", default=0.5)
-def main(threads: str, batches: str, seconds: float) -> None:
+def side_by_side(batches: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options of a table of contestants, with its default batches."""
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        for name, default in (("--seconds", 0.5), ("--batches", batches), ("--threads", "1,2")):
+            command = click.option(name, default=default)(command)
+        return command
+
+    return with_options
+
+
+def print_heading() -> None:
     print(heading(), end="\n\n")
     print(f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, {', '.join(native.instruction_sets())}\n")
+
+
+@click.command(help=__doc__)
+@side_by_side("1,16")
+def main(threads: str, batches: str, seconds: float) -> None:
+    print_heading()
     limits = peaks()
     print("Peak of one thread, 10^9 a second: " + ", ".join(f"{name} {value:.0f}" for name, value in limits.items()))
     alone: dict[tuple[str, str], float] = {}

@@ -31,9 +31,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from kernels import best_seconds
-from machine import heading
-from nashc.ops import decode_shift, embed_functions, native
+from kernels import best_seconds, print_heading, side_by_side
+from nashc.ops import decode_shift, embed_functions
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from quantise import quantise
@@ -205,12 +204,9 @@ def rates(runs: Mapping[str, Run], x: Array, seconds: float, threads: int) -> di
 
 
 @click.command(help=__doc__)
-@click.option("--threads", default="1,2")
-@click.option("--batches", default="1,16")
-@click.option("--seconds", default=0.5)
+@side_by_side("1,16")
 def main(threads: str, batches: str, seconds: float) -> None:
-    print(heading(), end="\n\n")
-    print(f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, {', '.join(native.instruction_sets())}\n")
+    print_heading()
     images = np.random.default_rng(0).standard_normal((16, 3, 32, 32)).astype(np.float32)
     contestants = makers(images)
     columns: list[str] = []

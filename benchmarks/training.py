@@ -22,9 +22,7 @@ from pathlib import Path
 
 import click
 import torch
-from kernels import Layer, best_seconds
-from machine import heading
-from nashc.ops import native
+from kernels import Layer, best_seconds, print_heading, side_by_side
 from torch import Tensor
 
 from nashc.nn import AdderConv2d
@@ -102,9 +100,7 @@ def peak_apart(name: str, layer: Layer, batch: int, threads: int) -> int:
 
 
 @click.command(help=__doc__)
-@click.option("--threads", default="1,2")
-@click.option("--batches", default="16,64")
-@click.option("--seconds", default=0.5)
+@side_by_side("16,64")
 @click.option("--peak", type=(str, str, int), hidden=True, help="implementation, layer, batch: only its peak, in bytes")
 def main(threads: str, batches: str, seconds: float, peak: tuple[str, str, int] | None) -> None:
     counts, sizes = [int(n) for n in threads.split(",")], [int(n) for n in batches.split(",")]
@@ -113,8 +109,7 @@ def main(threads: str, batches: str, seconds: float, peak: tuple[str, str, int] 
         name, wanted, batch = peak
         print(peak_bytes(name, next(layer for layer in LAYERS if layer.name == wanted), batch))
         return
-    print(heading(), end="\n\n")
-    print(f"torch {torch.__version__}, {native.instruction_sets()[0]}")
+    print_heading()
     for count in counts:
         torch.set_num_threads(count)
         print(f"\n{count} thread{'s' * (count > 1)}, ms a step\n\n| layer | batch | {OURS} | {CDIST} | ratio |")

@@ -137,8 +137,6 @@ def _functions() -> ctypes.CDLL:
             ctypes.c_int,
             (ctypes.POINTER(_Layer), p, p, p, i64, i64, i64, p, ctypes.c_char_p, p, p, i32),
         ),
-        ("nashc_decode_shift_f32", i64, (p, i64, i64, p)),
-        ("nashc_decode_shift_s32", i64, (p, i64, i64, i32, p)),
         ("nashc_instruction_sets", ctypes.c_char_p, ()),
     ):
         function = getattr(found, name)
@@ -313,27 +311,3 @@ def _dense(array: Array, dtype: Any, name: str, axes: int) -> Array:
     if found.ndim != axes or 0 in found.shape:
         raise NashcError(f"{name} has shape {list(found.shape)}", where="nashc.ops.native", hint=f"give {axes} axes")
     return found
-
-
-def decode_f32(codes: Array) -> Array:
-    """Codes [terms, ...] of shift weights -> float32 sums of signed powers of two [...]."""
-    codes = np.ascontiguousarray(codes, np.int8)
-    weights = np.empty(codes.shape[1:], np.float32)
-    bad = _functions().nashc_decode_shift_f32(codes.ctypes.data, codes.shape[0], weights.size, weights.ctypes.data)
-    return _decoded(codes, weights, bad)
-
-
-def decode_s32(codes: Array, pmax: int) -> Array:
-    """Codes [terms, ...] of shift weights -> int32 [...], 2^pmax times the weights."""
-    codes = np.ascontiguousarray(codes, np.int8)
-    weights = np.empty(codes.shape[1:], np.int32)
-    bad = _functions().nashc_decode_shift_s32(
-        codes.ctypes.data, codes.shape[0], weights.size, pmax, weights.ctypes.data
-    )
-    return _decoded(codes, weights, bad)
-
-
-def _decoded(codes: Array, weights: Array, bad: int) -> Array:
-    if bad >= 0:
-        raise NashcError(f"code {int(codes.reshape(-1)[bad])} is out of range", where="nashc.ops.native")
-    return weights

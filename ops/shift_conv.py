@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from nashc.ops.geometry import ConvGeometry, columns
-from nashc.ops.native import Op, decode_f32
+from nashc.ops.native import Op
 from nashc.ops.operator import Array, Attributes, Inputs, IntegerForm, NativeForm, Operator, Scalar, conv_schema
 from nashc.ops.shift_codes import MAX_CODE, PMAX, check_codes, term_values
 
@@ -133,7 +133,9 @@ def native(inputs: Inputs, attributes: Attributes) -> NativeForm:
     assert codes is not None
     assert scale is not None
     m = codes.shape[1]
-    return NativeForm(Op.MULTIPLY_F32, decode_f32(codes), np.broadcast_to(scale, m), bias)
+    return NativeForm(
+        Op.MULTIPLY_F32, term_values(codes).sum(axis=0).astype(np.float32), np.broadcast_to(scale, m), bias
+    )
 
 
 OPERATOR = Operator(

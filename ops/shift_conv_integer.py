@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from nashc.ops.geometry import ConvGeometry, columns
-from nashc.ops.native import Op, decode_s32
+from nashc.ops.native import Op
 from nashc.ops.operator import Array, Attributes, Inputs, NativeForm, Operator, Scalar, conv_schema
 from nashc.ops.shift_codes import MAX_CODE, PMAX, check_codes, term_values
 from nashc.ops.shift_conv import sample_codes
@@ -55,11 +55,15 @@ def integer_weights(codes: Array, pmax: int) -> Array:
     return total
 
 
+def largest_filter(codes: Array, pmax: int) -> int:
+    """The largest sum of the magnitudes of a filter's integer weights."""
+    weights = np.abs(integer_weights(codes, pmax))
+    return int(weights.reshape(weights.shape[0], -1).sum(axis=1).max(initial=0))
+
+
 def accumulator_bits(codes: Array, pmax: int = PMAX, x_magnitude: int = 255) -> int:
     """Signed accumulator width that no input with |X - x_zero_point| <= x_magnitude overflows."""
-    weights = np.abs(integer_weights(codes, pmax))
-    worst = int(weights.reshape(weights.shape[0], -1).sum(axis=1).max(initial=0)) * x_magnitude
-    return worst.bit_length() + 1
+    return (largest_filter(codes, pmax) * x_magnitude).bit_length() + 1
 
 
 def compute(geometry: ConvGeometry, inputs: Inputs, attributes: Attributes) -> Array:
@@ -164,7 +168,7 @@ def native(inputs: Inputs, attributes: Attributes) -> NativeForm:
     assert codes is not None
     op = Op.MULTIPLY_S8 if x.dtype == np.int8 else Op.MULTIPLY_U8
     zero = 0 if zero_point is None else int(zero_point.reshape(()))
-    return NativeForm(op, decode_s32(codes, attributes["pmax"]), x_zero_point=zero)
+    return NativeForm(op, integer_weights(codes, attributes["pmax"]).astype(np.int32), x_zero_point=zero)
 
 
 OPERATOR = Operator(

@@ -149,10 +149,8 @@ def chunk_buffers(
     """Buffers of at least `kib` KiB a half, enlarged to what their memories hold anyway."""
     ports = buffer_ports(board, post_lanes, unroll.input_words, unroll.weight_words, weight_bits, extra_bits)
     asked = [(port, size * 8192) for port, size in zip(ports, kib, strict=True)]
-    halves = (int(port.half_bits(bits)) for port, bits in asked)
-    source, weight, output = (bool(port.distributed(bits)) for port, bits in asked)
-    inputs, weights, outputs = halves
-    return Buffers(inputs, weights, outputs, (source, weight, output))
+    source, weight, output = ((int(port.half_bits(bits)), bool(port.distributed(bits))) for port, bits in asked)
+    return Buffers(source[0], weight[0], output[0], (source[1], weight[1], output[1]))
 
 
 def buffer_resources(board: Board, chunk: Chunk) -> Resources:

@@ -103,15 +103,7 @@ def adder_conv2d_input_gradient(
 
 
 @adder_conv2d_input_gradient.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    stride: Sequence[int],
-    pads: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
+def _(grad: Tensor, x: Tensor, *_: Any) -> Tensor:
     return x.new_empty(x.shape)
 
 
@@ -142,15 +134,7 @@ def adder_conv2d_weight_gradient(
 
 
 @adder_conv2d_weight_gradient.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    stride: Sequence[int],
-    pads: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
+def _(grad: Tensor, x: Tensor, weight: Tensor, *_: Any) -> Tensor:
     return weight.new_empty(weight.shape)
 
 

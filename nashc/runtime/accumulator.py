@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from nashc import ops
 from nashc.errors import NashcError
-from nashc.ops.shift_conv_integer import integer_weights
+from nashc.ops.shift_conv_integer import largest_filter
 from nashc.passes.graph import array, where
 
 LIMIT = 2**31 - 1
@@ -26,8 +26,7 @@ def overflow(op_type: str, weights: np.ndarray, pmax: int, x_type: ir.DataType |
         taps, step = int(np.prod(weights.shape[1:])), ADDER_RANGE.get(x_type or ir.DataType.UINT8, 383)
         text, worst = f"{taps:,} taps of |X - W| up to {step}", taps * step
     else:
-        sums = np.abs(integer_weights(weights, pmax)).reshape(weights.shape[1], -1).sum(axis=1)
-        largest = int(sums.max(initial=0))
+        largest = largest_filter(weights, pmax)
         text = f"weights of one filter that add up to {largest:,} * 2^-{pmax}, times |X - x_zero_point| up to {X_RANGE}"
         worst = largest * X_RANGE
     return "" if worst <= LIMIT else f"{text}, reach {worst:,}, more than the {LIMIT:,} of the 32-bit accumulator"

@@ -15,7 +15,7 @@ from nashc.passes import Skip
 from nashc.runtime.compare import Difference, compare
 from nashc.runtime.prepare import prepare
 from nashc.runtime.reference import run_reference, tensors
-from nashc.runtime.session import Array, Session
+from nashc.runtime.session import Array, Session, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ def run_files(
 
     reference: in NumPy instead of onnxruntime. against_reference: also compare the two, node by node.
     """
-    names = [tensor.name for tensor in tensors(prepare(model, native=True).source)]
-    arrays = read_inputs(names, inputs)
     native = available()
     skips: tuple[Skip, ...] = ()
     if reference:
+        arrays = read_inputs(tensors(prepare(model, native=True).source), inputs)
         outputs = run_reference(model, arrays)
     else:
         session = Session(model, threads=threads, native=native)
+        arrays = read_inputs(session.inputs, inputs)
         outputs, skips = session.run(arrays), session.skips
     differences = compare(model, arrays, threads=threads, native=native) if against_reference else None
     if out is not None:
@@ -56,8 +56,9 @@ def run_files(
     return Ran(outputs, native, skips, differences)
 
 
-def read_inputs(names: Sequence[str], given: Sequence[str]) -> dict[str, Array]:
+def read_inputs(wanted: Sequence[Tensor], given: Sequence[str]) -> dict[str, Array]:
     """The arrays of FILE (where the model has one input) or NAME=FILE arguments, by input name."""
+    names = [tensor.name for tensor in wanted]
     arrays: dict[str, Array] = {}
     for text in given:
         name, equals, path = text.partition("=")
