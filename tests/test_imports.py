@@ -18,7 +18,7 @@ STAIR = (
     {"nas", "export", "report"},
     {"compiler", "artifact", "runtime", "nn"},
     {"passes", "importer", "search"},
-    {"ops", "board", "hw", "targets"},
+    {"ops", "board", "data", "hw", "targets"},
     {"core"},
     {"files"},
     {"errors", "registry"},
@@ -27,7 +27,7 @@ STAIR = (
 HEIGHT = {part: len(STAIR) - i for i, step in enumerate(STAIR) for part in step}
 TORCH = {"nn", "nas", "export"}
 IR_BORDER = {"passes", "importer", "compiler", "artifact", "runtime"}
-IMPORT_NAMES = {"protobuf": "google"}
+IMPORT_NAMES = {"pillow": "PIL", "protobuf": "google"}
 """Distributions whose import name is not their own with `_` for `-`."""
 
 
