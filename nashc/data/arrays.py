@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
+from nashc.data.decode import MOST_PIXELS
 from nashc.data.source import ArrayImages, Source, whole_labels
 from nashc.errors import NashcError
 
@@ -15,6 +19,28 @@ MOST_BYTES = 4 << 30
 """Of an array in an .npz file, which is read whole; .npy files are mapped and may be of any size."""
 IMAGE_KEYS = ("x", "images", "image", "data", "inputs", "input", "arr_0")
 LABEL_KEYS = ("y", "labels", "label", "targets", "target", "fine_labels")
+DAMAGE = (
+    ValueError,
+    OSError,
+    EOFError,
+    SyntaxError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,  # encrypted archives; NotImplementedError is one: compression of another kind
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise on files that are damaged or not theirs."""
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """A mapped array; raises NashcError for a damaged file and for one with Python objects."""
+    try:
+        return npy.open_memmap(path, mode="r")
+    except DAMAGE as error:
+        raise _damaged(path, error) from None
 
 
 def open_npy(path: Path, shape: Sequence[int | None], layout: str) -> Source:
@@ -22,32 +48,24 @@ def open_npy(path: Path, shape: Sequence[int | None], layout: str) -> Source:
     return _source(load_npy(path), path, shape, layout, None, "npy file")
 
 
-def load_npy(path: Path) -> np.ndarray:
-    """A mapped array; raises NashcError for a damaged file and for one with Python objects."""
-    try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
-        raise _damaged(path, error) from None
-    return array
-
-
 def open_npz(path: Path, shape: Sequence[int | None], layout: str, split: str) -> Source:
     """Images and labels of an .npz file, by their usual keys; a key may name the split (x_test, test_images)."""
     try:
         with zipfile.ZipFile(path) as archive:
-            keys = [name.removesuffix(".npy") for name in archive.namelist()]
-            images, labels = _key(keys, IMAGE_KEYS, split), _key(keys, LABEL_KEYS, split)
-            if images is None:
+            keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            key, label_key = _key(keys, IMAGE_KEYS, split), _key(keys, LABEL_KEYS, split)
+            if key is None:
                 raise NashcError(
-                    f"no array of images among {', '.join(keys) or 'no arrays at all'}",
+                    f"no array of images among {', '.join(keys)}" if keys else "no arrays",
                     where=str(path),
                     hint=f"name it {', '.join(IMAGE_KEYS[:3])}, x_{split} or {split}_images",
                 )
-            array = _member(archive, images, path)
-            found = None if labels is None else whole_labels(_member(archive, labels, path), f"{path}, key '{labels}'")
-    except (ValueError, OSError, EOFError, SyntaxError, TypeError, zipfile.BadZipFile, NotImplementedError) as error:
+            array = _member(archive, key, path)
+            labels = None if label_key is None else _member(archive, label_key, path)
+    except DAMAGE as error:
         raise _damaged(path, error) from None
-    return _source(array, path, shape, layout, found, f"npz file, key '{images}'")
+    whole = None if labels is None else whole_labels(labels, f"{path}, '{label_key}'")
+    return _source(array, path, shape, layout, whole, f"npz file, '{key}'")
 
 
 def _key(keys: Sequence[str], known: Sequence[str], split: str) -> str | None:
@@ -57,60 +75,70 @@ def _key(keys: Sequence[str], known: Sequence[str], split: str) -> str | None:
 
 
 def _member(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
+    """An array whose header is read first: it says how much memory the array takes."""
     with archive.open(f"{key}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-    if dtype.hasobject or int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize > MOST_BYTES:
-        reason = "holds Python objects" if dtype.hasobject else f"is larger than {MOST_BYTES >> 30} GiB"
-        raise NashcError(f"'{key}' {reason}", where=str(path), hint="save the images as a uint8 .npy file")
+        read_header = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+    if math.prod(shape) * dtype.itemsize > MOST_BYTES:
+        raise NashcError(
+            f"'{key}' is larger than {MOST_BYTES >> 30} GiB",
+            where=str(path),
+            hint="save it as an .npy file, which is mapped",
+        )
     with archive.open(f"{key}.npy") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        array: np.ndarray = npy.read_array(file, allow_pickle=False)
+    return array
 
 
 def _source(
     array: np.ndarray, path: Path, shape: Sequence[int | None], layout: str, labels: np.ndarray | None, kind: str
 ) -> Source:
     if array.dtype.kind == "f":
-        if _matches(array.shape, shape[1:]):
-            array = array[None]
-        if not _matches(array.shape[1:], shape[1:]):
-            wanted = ", ".join("?" if side is None else str(side) for side in shape[1:])
-            raise NashcError(
-                f"{array.dtype} of shape {list(array.shape)} is not the model's input [n, {wanted}]",
-                where=str(path),
-                hint="float arrays are taken as preprocessed; save images as uint8 to have them preprocessed",
-            )
-        return Source(kind, ArrayImages(array, path), labels, ready=True)
+        return Source(kind, ArrayImages(_samples(array, path, shape), path), labels, ready=True)
     if array.dtype != np.uint8:
         raise NashcError(
-            f"an array of {array.dtype}",
-            where=str(path),
-            hint="save images as uint8, or what the model takes as float32",
+            f"an array of {array.dtype}", where=str(path), hint="save images as uint8, or the model's input as float32"
         )
     if array.ndim == 3 and array.shape[2] == 3:
         array = array[None]
-    if array.ndim == 3:
-        return Source(kind, ArrayImages(array, path), labels)
-    first, last = (array.shape[1] in (1, 3), array.shape[3] in (1, 3)) if array.ndim == 4 else (False, False)
-    if not (first or last):
+    planes = array.ndim == 4 and array.shape[1] in (1, 3)
+    colours = array.ndim == 4 and array.shape[3] in (1, 3)
+    if array.ndim != 3 and not (planes or colours):
         raise NashcError(
             f"uint8 of shape {list(array.shape)} is no array of images",
             where=str(path),
             hint="images are [n,h,w], [n,h,w,3] or [n,3,h,w]",
         )
-    return Source(kind, ArrayImages(array, path, planar=first and not (last and layout == "nhwc")), labels)
+    _check_size(array, path)
+    return Source(kind, ArrayImages(array, path, planar=planes and not (colours and layout == "nhwc")), labels)
 
 
-def _matches(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
-    return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
-
-
-def _damaged(path: Path, error: Exception) -> NashcError:
-    if "allow_pickle" in str(error) or "pickle" in str(error).lower():
-        return NashcError(
-            "holds Python objects or is no NumPy file",
+def _samples(array: np.ndarray, path: Path, shape: Sequence[int | None]) -> np.ndarray:
+    """float [n, ...] of the model's shape; an array without n is one sample."""
+    samples = array[None] if array.ndim == len(shape) - 1 else array
+    if samples.ndim != len(shape) or any(
+        want not in (None, side) for side, want in zip(samples.shape[1:], shape[1:], strict=True)
+    ):
+        wanted = ", ".join("?" if side is None else str(side) for side in shape[1:])
+        raise NashcError(
+            f"{array.dtype} of shape {list(array.shape)} is not the model's input [n, {wanted}]",
             where=str(path),
-            hint="only arrays of numbers are read, never pickles",
+            hint="float arrays are taken as preprocessed; save images as uint8 to have them preprocessed",
         )
-    return NashcError(f"damaged NumPy file: {error or type(error).__name__}", where=str(path), hint="write it again")
+    _check_size(samples, path)
+    return samples
+
+
+def _check_size(array: np.ndarray, path: Path) -> None:
+    if not 1 <= math.prod(array.shape[1:]) <= 4 * MOST_PIXELS:
+        raise NashcError(
+            f"images of shape {list(array.shape[1:])}", where=str(path), hint="an image has pixels, and fits in memory"
+        )
+
+
+def _damaged(path: Path, error: BaseException) -> NashcError:
+    if "Python objects" in str(error) or "pickle" in str(error):
+        return NashcError(
+            "holds Python objects", where=str(path), hint="only arrays of numbers are read, never pickles"
+        )
+    return NashcError(f"is no NumPy file, or a damaged one: {error or type(error).__name__}", where=str(path))

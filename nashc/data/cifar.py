@@ -7,98 +7,76 @@ beside it.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nashc.data.decode import decode, opened
-from nashc.data.source import Source, whole_labels
+from nashc.data.listing import Listing, read_json, read_text
+from nashc.data.source import ArrayImages, Parts, Source, whole_labels
 from nashc.errors import NashcError
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
-SHEET = re.compile(r"(data_batch_(\d+)|test_batch)\.png", re.IGNORECASE)
-RECORDS = re.compile(r"(data_batch_(\d+)|test_batch|train|test)\.bin", re.IGNORECASE)
-PICKLES = frozenset({"data_batch_1", "test_batch", "batches.meta", "meta", "train", "test"})
+SHEET = re.compile(r"(data_batch_(?P<batch>\d+)|test_batch)\.png", re.IGNORECASE)
+RECORDS = re.compile(r"(data_batch_\d+|test_batch|train|test)\.bin", re.IGNORECASE)
+PICKLES = ({"data_batch_1", "test_batch"}, {"train", "test", "meta"})
 MOST_DECODED = 256 << 20
-"""Bytes of decoded sheets that are kept: all of CIFAR-10 is 154 MB."""
-MOST_TEXT = 64 << 20
+"""Bytes of decoded sheets that are kept: all of CIFAR-10 is 184 MB."""
 
 
-@dataclass(frozen=True)
-class Records:
-    """Images of binary files, mapped: each [n, labels + 3072]."""
+class SheetCache:
+    """Decoded sheets, the least recently used ones dropped beyond MOST_DECODED bytes."""
 
-    files: tuple[np.ndarray, ...]
-    paths: tuple[Path, ...]
-    starts: np.ndarray
+    def __init__(self) -> None:
+        self._sheets: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def read(self, index: int) -> np.ndarray:
-        file, row = self._place(index)
-        return np.array(self.files[file][row, -PIXELS:]).reshape(3, SIDE, SIDE).transpose(1, 2, 0)
-
-    def label_of(self, index: int) -> str:
-        file, row = self._place(index)
-        return f"{self.paths[file]}, image {row}"
-
-    def _place(self, index: int) -> tuple[int, int]:
-        file = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return file, index - int(self.starts[file])
-
-
-@dataclass(frozen=True)
-class Sheets:
-    """Images of PNG sheets; a sheet is decoded when its first image is asked for."""
-
-    paths: tuple[Path, ...]
-    starts: np.ndarray
-    _decoded: dict[int, np.ndarray] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def read(self, index: int) -> np.ndarray:
-        file, row = self._place(index)
+    def get(self, path: Path) -> np.ndarray:
         with self._lock:
-            sheet = self._decoded.pop(file, None)
-            if sheet is None:
-                sheet = decode(self.paths[file])
-            self._decoded[file] = sheet
-            while len(self._decoded) > 1 and sum(kept.nbytes for kept in self._decoded.values()) > MOST_DECODED:
-                del self._decoded[next(iter(self._decoded))]
-        image: np.ndarray = sheet[row].reshape(SIDE, SIDE, 3)
+            if path not in self._sheets:
+                self._sheets[path] = decode(path)
+            self._sheets.move_to_end(path)
+            while len(self._sheets) > 1 and sum(sheet.nbytes for sheet in self._sheets.values()) > MOST_DECODED:
+                self._sheets.popitem(last=False)
+            return self._sheets[path]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Images of a PNG sheet, which is decoded when the first of them is asked for."""
+
+    path: Path
+    height: int
+    cache: SheetCache
+
+    def __len__(self) -> int:
+        return self.height
+
+    def read(self, index: int) -> np.ndarray:
+        image: np.ndarray = self.cache.get(self.path)[index].reshape(SIDE, SIDE, -1)
         return image
 
-    def label_of(self, index: int) -> str:
-        file, row = self._place(index)
-        return f"{self.paths[file]}, image {row}"
-
-    def _place(self, index: int) -> tuple[int, int]:
-        file = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return file, index - int(self.starts[file])
+    def where(self, index: int) -> str:
+        return f"{self.path}, image {index}"
 
 
-def find_cifar(path: Path, split: str) -> Source | None:
-    """CIFAR in a folder (or in its one folder cifar-*), or None where it holds none."""
-    names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
-    sheets, records = ([name for name in names if form.fullmatch(name)] for form in (SHEET, RECORDS))
-    if sheets:
-        return _sheets(path, _of_split(path, sheets, split))
-    if records:
-        return _records(path, _of_split(path, records, split))
-    if len(PICKLES.intersection(names)) >= 2 and all((path / name).is_file() for name in PICKLES.intersection(names)):
+def find_cifar(found: Listing, split: str) -> Source | None:
+    """CIFAR in a folder, or None where it holds none."""
+    for form, opener in ((SHEET, _sheets), (RECORDS, _records)):
+        names = [name for name in found.files if form.fullmatch(name)]
+        if names:
+            return opener(found.path, _of_split(found.path, names, split))
+    if any(pickles.issubset(found.files) for pickles in PICKLES):
         raise NashcError(
-            "Python pickles of CIFAR are not read: they can run any program",
-            where=str(path),
+            "pickles of CIFAR are not read: they can run any program",
+            where=str(found.path),
             hint="take the binary version (data_batch_1.bin or train.bin)",
         )
     return None
@@ -114,26 +92,30 @@ def open_sheet(path: Path) -> Source:
     return _sheets(path.parent, [path.name])
 
 
-def _of_split(path: Path, names: list[str], split: str) -> list[str]:
+def _of_split(folder: Path, names: Sequence[str], split: str) -> list[str]:
+    """CIFAR has no validation set: its test set serves as one."""
     found = [name for name in names if name.lower().startswith("test") == (split != "train")]
     if not found:
         other = "test" if split == "train" else "train"
-        raise NashcError(f"no CIFAR file of split '{split}'", where=str(path), hint=f"give --split {other}")
+        raise NashcError(f"no CIFAR file of split '{split}'", where=str(folder), hint=f"give --split {other}")
     return sorted(found, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
 
 
-def _records(folder: Path, names: list[str]) -> Source:
-    paths = tuple(folder / name for name in names)
-    hundred = [_is_hundred(path) for path in paths]
-    if len(set(hundred)) > 1:
+def _records(folder: Path, names: Sequence[str]) -> Source:
+    paths = [folder / name for name in names]
+    hundred = {_is_hundred(path) for path in paths}
+    if len(hundred) > 1:
         raise NashcError("files of CIFAR-10 and of CIFAR-100 together", where=str(folder), hint="give one file")
-    head = 2 if hundred[0] else 1
-    files = tuple(np.memmap(path, np.uint8, "r").reshape(-1, head + PIXELS) for path in paths)
+    kind, head, meta = (
+        ("CIFAR-100", 2, "fine_label_names.txt") if True in hundred else ("CIFAR-10", 1, "batches.meta.txt")
+    )
+    files = [np.memmap(path, np.uint8, "r").reshape(-1, head + PIXELS) for path in paths]
+    planes = [file[:, head:].reshape(-1, 3, SIDE, SIDE) for file in files]
+    images = Parts.of([ArrayImages(part, path, planar=True) for part, path in zip(planes, paths, strict=True)])
     labels = np.concatenate([file[:, head - 1] for file in files]).astype(np.int64)
-    meta = "fine_label_names.txt" if hundred[0] else "batches.meta.txt"
-    classes = _names(folder / meta) or (() if hundred[0] else CIFAR10)
-    images = Records(files, paths, np.cumsum([0, *(len(file) for file in files)]))
-    return Source(f"CIFAR-{'100' if hundred[0] else '10'} binary, {', '.join(names)}", images, labels, classes)
+    known = CIFAR10 if head == 1 else ()
+    classes = tuple(read_text(folder / meta).split()) if (folder / meta).is_file() else known
+    return Source(f"{kind} binary, {_span(names)}", images, labels, classes)
 
 
 def _is_hundred(path: Path) -> bool:
@@ -149,45 +131,47 @@ def _is_hundred(path: Path) -> bool:
     return hundred and not (ten and "batch" in path.name.lower())
 
 
-def _sheets(folder: Path, names: list[str]) -> Source:
-    paths = tuple(folder / name for name in names)
-    heights = []
-    for path in paths:
-        with opened(path) as image:
-            width, height = image.size
-        if width != SIDE * SIDE:
-            raise NashcError(
-                f"{width} pixels wide", where=str(path), hint=f"a sheet has one image of {SIDE * SIDE} pixels a row"
-            )
-        heights.append(height)
-    starts = np.cumsum([0, *heights])
-    test = names[0].lower().startswith("test")
-    labels = _sheet_labels(folder, "test" if test else "train")
-    if labels is not None and len(labels) != starts[-1]:
-        batch = SHEET.fullmatch(names[0])
-        first = 0 if batch is None or batch[2] is None or len(names) > 1 else (int(batch[2]) - 1) * heights[0]
-        if len(names) > 1 or first + heights[0] > len(labels):
-            raise NashcError(
-                f"{len(labels)} labels for the {starts[-1]} images of {', '.join(names)}",
-                where=str(folder),
-                hint="all sheets must lie there; or give one sheet",
-            )
-        labels = labels[first : first + heights[0]]
-    return Source(f"CIFAR-10 as PNG, {', '.join(names)}", Sheets(paths, starts), labels, CIFAR10)
+def _sheets(folder: Path, names: Sequence[str]) -> Source:
+    cache = SheetCache()
+    sheets = [Sheet(folder / name, _height(folder / name), cache) for name in names]
+    images = Parts.of(sheets)
+    labels = _sheet_labels(folder, "test" if names[0].lower().startswith("test") else "train")
+    if labels is not None and len(names) == 1 and len(labels) != len(images):
+        labels = _of_sheet(labels, names[0], len(images))
+    if labels is not None and len(labels) != len(images):
+        raise NashcError(
+            f"{len(labels)} labels for the {len(images)} images of {_span(names)}",
+            where=str(folder),
+            hint="all sheets must lie in the folder",
+        )
+    return Source(f"CIFAR-10 in PNG sheets, {_span(names)}", images, labels, CIFAR10)
+
+
+def _height(path: Path) -> int:
+    with opened(path) as image:
+        width, height = image.size
+    if width != SIDE * SIDE:
+        hint = f"a sheet of CIFAR has one image of {SIDE * SIDE} pixels a row"
+        raise NashcError(f"{width} pixels wide", where=str(path), hint=hint)
+    return height
+
+
+def _of_sheet(labels: np.ndarray, name: str, height: int) -> np.ndarray:
+    """The labels of one sheet of many, which all have its height."""
+    batch = int(match["batch"] or 0) if (match := SHEET.fullmatch(name)) else 0
+    return labels[(batch - 1) * height : batch * height] if batch else labels
 
 
 def _sheet_labels(folder: Path, split: str) -> np.ndarray | None:
     """The labels beside the sheets; the published file is spelled 'lables'."""
     for path in (folder / f"{split}_lables.json", folder / f"{split}_labels.json"):
         if path.is_file():
-            try:
-                return whole_labels(np.asarray(json.loads(path.read_text(encoding="utf-8"))), str(path))
-            except (ValueError, RecursionError, OverflowError) as error:
-                raise NashcError(f"damaged JSON: {error}", where=str(path), hint="it is a list of labels") from None
+            values = read_json(path)
+            if not isinstance(values, list) or not all(type(v) is int and 0 <= v < len(CIFAR10) for v in values):
+                raise NashcError("is no list of CIFAR-10 labels", where=str(path), hint="labels are 0..9")
+            return whole_labels(np.array(values, dtype=np.int64), str(path))
     return None
 
 
-def _names(path: Path) -> tuple[str, ...]:
-    if not path.is_file() or path.stat().st_size > MOST_TEXT:
-        return ()
-    return tuple(path.read_text(encoding="utf-8", errors="replace").split())
+def _span(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from nashc.data.preprocess import Preprocess
+from nashc.data.fit import Shape, fitted, flags
+from nashc.data.preprocess import Preprocess, by
 from nashc.data.source import Source
 from nashc.errors import NashcError
 
@@ -21,7 +23,7 @@ class Dataset:
     """Images as a model takes them, decoded when they are asked for.
 
     `labels` int64 [n] or None; `classes` their names, or () where they have none.
-    `shape` is one sample's, None where the model leaves a side open.
+    `shape` is the model's input, None where it leaves a side open; `preprocess` is as it was given.
     """
 
     name: str
@@ -29,7 +31,7 @@ class Dataset:
     preprocess: Preprocess
     labels: np.ndarray | None
     classes: tuple[str, ...]
-    shape: tuple[int | None, ...]
+    shape: Shape
     dtype: str = "float32"
 
     def __len__(self) -> int:
@@ -47,8 +49,8 @@ class Dataset:
             raise NashcError(f"batches of {size} images", where=self.name, hint="a batch has at least 1 image")
         indices = np.arange(len(self)) if count is None else self.chosen(count, seed)
         parts = [indices[start : start + size] for start in range(0, len(indices), size)]
-        for part, samples in zip(parts, self._read(parts), strict=True):
-            yield self._stacked(part, samples), None if self.labels is None else self.labels[part]
+        for part, images in zip(parts, self._read(parts), strict=True):
+            yield images, None if self.labels is None else self.labels[part]
 
     def chosen(self, count: int, seed: int = 0) -> np.ndarray:
         """Indices int64 of a random subset; all of a smaller count are the first of a larger; at most all images."""
@@ -63,42 +65,43 @@ class Dataset:
             images += f" of {len(self.classes)} classes"
         elif self.labels is None:
             images += " without labels"
-        done = "taken as already preprocessed" if self.source.ready else str(self.preprocess)
+        done = str(self.preprocess)
+        if self.source.ready:
+            done = "taken as already preprocessed"
+        elif self._fitted != self.preprocess:
+            done = f"resized to the model's {by(self._fitted.resize)} where they differ, {done}"
         note = f" ({self.source.note})" if self.source.note else ""
         return f"{self.name}: {images} ({self.source.kind}); {done}{note}"
 
-    def _read(self, parts: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
-        """The samples of each part; slow ones are decoded in threads, one part ahead."""
+    @cached_property
+    def _fitted(self) -> Preprocess:
+        return self.preprocess if self.source.ready else fitted(self.preprocess, self.shape)
+
+    def _read(self, parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """The images of each part; slow ones are decoded in threads, one part ahead."""
         if not self.source.slow or THREADS == 1:
-            yield from ([self._sample(int(index)) for index in part] for part in parts)
+            yield from (self._stacked(part, [self._sample(int(index)) for index in part]) for part in parts)
             return
         with ThreadPoolExecutor(THREADS) as pool:
-            ahead = pool.map(self._sample, parts[0].tolist()) if parts else iter(())
-            for following in [*parts[1:], None]:
-                samples = list(ahead)
-                if following is not None:
-                    ahead = pool.map(self._sample, following.tolist())
-                yield samples
+            ahead = pool.map(self._sample, parts[0])
+            for part, following in zip(parts, [*parts[1:], parts[0][:0]], strict=True):
+                images = self._stacked(part, list(ahead))
+                ahead = pool.map(self._sample, following)
+                yield images
 
     def _sample(self, index: int) -> np.ndarray:
         image = self.source.images.read(index)
         if self.source.ready:
-            if not np.isfinite(image).all():
-                raise NashcError(
-                    "a value is not finite",
-                    where=self.source.images.label_of(index),
-                    hint="preprocess the images again",
-                )
             return image
         try:
-            sample = self.preprocess.apply(image)
+            sample = self._fitted.apply(image)
         except NashcError as error:
-            raise NashcError(error.what, where=self.source.images.label_of(index), hint=error.hint) from None
-        if any(wanted not in (None, side) for side, wanted in zip(sample.shape, self.shape, strict=True)):
+            raise NashcError(error.what, where=self.source.images.where(index), hint=error.hint) from None
+        if any(want not in (None, side) for side, want in zip(sample.shape, self.shape[1:], strict=True)):
             raise NashcError(
-                f"shape {list(sample.shape)} after preprocessing, and the model takes {_shape(self.shape)}",
-                where=self.source.images.label_of(index),
-                hint=fitting(self.shape, self.preprocess.layout),
+                f"shape {list(sample.shape)} after preprocessing, and the model takes {_shape(self.shape[1:])}",
+                where=self.source.images.where(index),
+                hint=flags(self.preprocess, self.shape),
             )
         return sample
 
@@ -107,19 +110,23 @@ class Dataset:
             if sample.shape != samples[0].shape:
                 raise NashcError(
                     f"shape {list(sample.shape)} in a batch of {list(samples[0].shape)}",
-                    where=self.source.images.label_of(int(index)),
+                    where=self.source.images.where(int(index)),
                     hint="give --resize height,width, or batches of 1 image",
                 )
-        return np.stack(samples).astype(self.dtype, copy=False)
+        with np.errstate(over="ignore"):
+            images = np.stack(samples).astype(self.dtype, copy=False)
+        if self.source.ready or self.dtype == "float16":
+            self._check_finite(indices, images)
+        return images
 
-
-def fitting(shape: Sequence[int | None], layout: str) -> str:
-    """The flags that make any image fit."""
-    height, width = shape[1:] if layout == "nchw" else shape[:2]
-    if height is None or width is None:
-        return "give --resize height,width"
-    larger = max(height, width) * 8 // 7
-    return f"give --resize {height},{width}, or --resize {larger} --crop {height},{width}"
+    def _check_finite(self, indices: np.ndarray, images: np.ndarray) -> None:
+        wrong = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))
+        if len(wrong):
+            raise NashcError(
+                f"a value is not finite in {self.dtype}",
+                where=self.source.images.where(int(indices[wrong[0]])),
+                hint="preprocess the images in another way",
+            )
 
 
 def _shape(shape: Sequence[int | None]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nashc.data.listing import Listing
 from nashc.data.source import ArrayImages, Source, whole_labels
 from nashc.errors import NashcError
 
@@ -23,21 +24,21 @@ def is_idx(name: str) -> bool:
     return any(f"{mark}{kind}" in name.lower() for mark in ("-", ".", "_") for kind in ("idx3", "idx4"))
 
 
-def find_idx(path: Path, split: str) -> Source | None:
-    """The idx files of a split in a folder, or None where there are none."""
-    files = sorted(entry.name for entry in path.iterdir() if is_idx(entry.name) and entry.is_file())
+def find_idx(folder: Listing, split: str) -> Source | None:
+    """The idx files of a split in a folder, or None where there are none; val is test, for MNIST has no other."""
+    files = [name for name in folder.files if is_idx(name)]
     if not files:
         return None
-    marks = ("train",) if split == "train" else ("t10k", "test", split)
+    marks = ("train",) if split == "train" else ("t10k", "test", "val")
     found = [name for name in files if any(mark in name.lower() for mark in marks)]
     found = [name for name in found if name.removesuffix(".gz") not in found or not name.endswith(".gz")]
     if len(found) != 1:
         raise NashcError(
             f"{len(found) or 'no'} idx files of split '{split}' among {', '.join(files)}",
-            where=str(path),
+            where=str(folder.path),
             hint="give the file of images itself",
         )
-    return open_idx(path / found[0])
+    return open_idx(folder.path / found[0])
 
 
 def open_idx(path: Path) -> Source:
@@ -79,7 +80,7 @@ def read_idx(path: Path) -> np.ndarray:
             data = file.read(size)
     except struct.error:
         raise NashcError("ends within its header", where=str(path), hint="take the file again") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise NashcError(f"damaged file: {error}", where=str(path), hint="take the file again") from None
     if len(data) < size:
         raise _short(path, len(data), shape)

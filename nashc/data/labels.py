@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -11,10 +10,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from nashc.data.arrays import load_npy
+from nashc.data.listing import read_json, read_text
 from nashc.data.source import whole_labels
 from nashc.errors import NashcError
 
-MOST_TEXT = 256 << 20
 KINDS = "a .csv, .txt, .npy or .json file, or name:REGEX"
 
 
@@ -24,44 +23,30 @@ def read_labels(
     """Labels int64 [count] and the classes' names, from a file or `name:REGEX`.
 
     Labels are whole numbers or names; names are looked up among `classes`, and without any are numbered in their order.
-    A file lists labels in the order of the images, or names of image files with labels.
+    A file lists labels in the order of the images, or names of image files (or of their folders) with labels.
     Raises NashcError for a file that cannot be read, for labels that are missing, and for another number of them.
     """
     if isinstance(given, str) and given.startswith("name:"):
-        found: Sequence[str] | dict[str, str] = _by_pattern(given.removeprefix("name:"), names)
-        where = f"labels '{given}'"
-    else:
-        path = Path(given)
-        where = str(path)
-        if not path.is_file():
-            raise NashcError("there is no such file of labels", where=where, hint=f"labels are {KINDS}")
-        if path.suffix.lower() == ".npy":
-            return whole_labels(load_npy(path), where), tuple(classes)
-        found = _read_text(path, names)
-    if isinstance(found, dict):
-        found = _by_name(found, names, where)
-    if len(found) != count:
-        raise NashcError(f"{len(found)} labels for {count} images", where=where, hint="give one label for each image")
-    return _numbered(found, classes, where)
-
-
-def _read_text(path: Path, names: Sequence[str]) -> list[str] | dict[str, str]:
-    if path.suffix.lower() not in (".json", ".csv", ".tsv", ".txt"):
+        return _numbered(_by_pattern(given.removeprefix("name:"), names), classes, f"labels '{given}'")
+    path = Path(given)
+    if not path.is_file():
+        raise NashcError("there is no such file of labels", where=str(path), hint=f"labels are {KINDS}")
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return whole_labels(load_npy(path), str(path)), tuple(classes)
+    if suffix not in (".json", ".csv", ".tsv", ".txt"):
         raise NashcError(f"unknown kind of labels '{path.suffix}'", where=str(path), hint=f"labels are {KINDS}")
-    if path.stat().st_size > MOST_TEXT:
-        raise NashcError(f"more than {MOST_TEXT >> 20} MiB of labels", where=str(path), hint="is it the right file?")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NashcError(f"cannot be read as text: {error}", where=str(path), hint="labels are UTF-8 text") from None
-    return _from_json(text, path) if path.suffix.lower() == ".json" else _from_lines(text, path, names)
+    found = _from_json(path) if suffix == ".json" else _from_lines(path, names)
+    in_order = _by_name(found, names, str(path)) if isinstance(found, dict) else found
+    if len(in_order) != count:
+        raise NashcError(
+            f"{len(in_order)} labels for {count} images", where=str(path), hint="give one label for each image"
+        )
+    return _numbered(in_order, classes, str(path))
 
 
-def _from_json(text: str, path: Path) -> list[str] | dict[str, str]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise NashcError(f"damaged JSON: {error}", where=str(path)) from None
+def _from_json(path: Path) -> list[str] | dict[str, str]:
+    value = read_json(path)
     values = list(value.values()) if isinstance(value, dict) else value
     if not isinstance(values, list) or not all(isinstance(v, str) or type(v) is int for v in values):
         raise NashcError(
@@ -72,27 +57,30 @@ def _from_json(text: str, path: Path) -> list[str] | dict[str, str]:
     return {name: str(label) for name, label in value.items()} if isinstance(value, dict) else [str(v) for v in values]
 
 
-def _from_lines(text: str, path: Path, names: Sequence[str]) -> list[str] | dict[str, str]:
+def _from_lines(path: Path, names: Sequence[str]) -> list[str] | dict[str, str]:
+    text = read_text(path)
+    mark = next((mark for mark in ",\t;" if mark in text), "")
     try:
-        if "," in text or "\t" in text or ";" in text:
-            mark = next(mark for mark in ",\t;" if mark in text)
-            rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=mark)]
-        else:
-            rows = [line.rsplit(maxsplit=1) for line in text.splitlines()]
+        lines = csv.reader(text.splitlines(), delimiter=mark) if mark else text.splitlines()
+        rows = [[c.strip() for c in line] if isinstance(line, list) else line.rsplit(maxsplit=1) for line in lines]
     except csv.Error as error:
         raise NashcError(f"damaged csv: {error}", where=str(path)) from None
-    lines = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
-    for number, row in lines:
-        if len(row) not in (1, 2) or len(row) != len(lines[0][1]):
+    numbered = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
+    for number, row in numbered:
+        if len(row) not in (1, 2) or len(row) != len(numbered[0][1]):
+            where, hint = f"{path}, line {number}", "a line is 'label' or 'file name,label'"
+            raise NashcError(f"{len(row)} values", where=where, hint=hint)
+    if numbered and _is_header([row for _, row in numbered], names):
+        del numbered[0]
+    if not numbered or len(numbered[0][1]) == 1:
+        return [row[0] for _, row in numbered]
+    found: dict[str, str] = {}
+    for number, (name, label) in numbered:
+        if found.setdefault(name, label) != label:
             raise NashcError(
-                f"{len(row)} values", where=f"{path}, line {number}", hint="a line is 'label' or 'file name,label'"
+                f"'{name}' has label '{label}', and '{found[name]}' before", where=f"{path}, line {number}"
             )
-    values = [row for _, row in lines]
-    if values and _is_header(values, names):
-        del values[0]
-    if values and len(values[0]) == 2:
-        return dict(values)
-    return [row[0] for row in values]
+    return found
 
 
 def _is_header(rows: list[list[str]], names: Sequence[str]) -> bool:
@@ -128,31 +116,31 @@ def _by_pattern(pattern: str, names: Sequence[str]) -> list[str]:
 def _by_forms(names: Sequence[str]) -> dict[str, int]:
     """Path, file name, and file name without suffix -> image; a form that several images share is left out."""
     found: dict[str, int] = {}
-    for form in (lambda p: p.stem, lambda p: p.name, str):
-        for index, name in enumerate(names):
-            key = form(PurePosixPath(name))
-            found[key] = index if key not in found or found[key] == index else -1
+    for index, name in enumerate(names):
+        path = PurePosixPath(name)
+        for form in {path.name, path.stem}:
+            found[form] = index if form not in found else -1
     found.update({name: index for index, name in enumerate(names)})
-    return {key: index for key, index in found.items() if index >= 0}
+    return {form: index for form, index in found.items() if index >= 0}
 
 
 def _by_name(labels: dict[str, str], names: Sequence[str], where: str) -> list[str]:
     if not names:
         raise NashcError("labels by file name, and the images have none", where=where, hint="list the labels in order")
+    folders = [name.partition("/")[0] for name in names if "/" in name]
+    if len(folders) == len(names) and labels.keys() >= set(folders):
+        return [labels[folder] for folder in folders]
     forms = _by_forms(names)
-    found: list[str | None] = [None] * len(names)
-    for name, label in labels.items():
-        index = forms.get(name.removeprefix("./"))
-        if index is not None:
-            found[index] = label
-    missing = [name for name, label in zip(names, found, strict=True) if label is None]
+    plain = {name.removeprefix("./"): label for name, label in labels.items()}
+    by_image = {forms[name]: label for name, label in plain.items() if name in forms}
+    missing = [name for index, name in enumerate(names) if index not in by_image]
     if missing:
         raise NashcError(
             f"no label for {len(missing)} of {len(names)} images, such as '{missing[0]}'",
             where=where,
-            hint="names are paths from the folder, file names, or file names without suffix",
+            hint="names are paths from the folder, file names, file names without suffix, or class folders",
         )
-    return [label for label in found if label is not None]
+    return [by_image[index] for index in range(len(names))]
 
 
 def _numbered(labels: Sequence[str], classes: Sequence[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import numpy as np
 
 from nashc.data.arrays import open_npy, open_npz
 from nashc.data.cifar import SHEET, find_cifar, open_records, open_sheet
-from nashc.data.dataset import Dataset, fitting
+from nashc.data.dataset import Dataset
 from nashc.data.decode import SUFFIXES
+from nashc.data.fit import check_fit
 from nashc.data.folder import one_image, open_folder, split_folder
 from nashc.data.idx import find_idx, is_idx, open_idx
 from nashc.data.labels import read_labels
-from nashc.data.preprocess import CHANNELS, Preprocess
+from nashc.data.listing import listing
+from nashc.data.preprocess import Preprocess
 from nashc.data.source import Source
 from nashc.errors import NashcError, did_you_mean
 
@@ -44,7 +47,7 @@ def open_data(
     if split not in SPLITS:
         raise NashcError(f"unknown split '{split}'", hint=did_you_mean(split, SPLITS))
     if dtype not in DTYPES:
-        raise NashcError(f"input of type '{dtype}'", hint=did_you_mean(dtype, DTYPES))
+        raise NashcError(f"input of type '{dtype}'", hint=f"known: {', '.join(DTYPES)}")
     path = Path(path)
     shape = tuple(side if isinstance(side, int) and side > 0 else None for side in input_shape)
     try:
@@ -54,24 +57,25 @@ def open_data(
     if not len(source.images):
         raise NashcError("no images", where=str(path), hint="give a data set with at least 1 image")
     if not source.ready:
-        preprocess = _fitted(preprocess, shape, path)
+        check_fit(preprocess, shape, str(path))
     found, classes = source.labels, source.classes
     if labels is not None:
         found, classes = read_labels(labels, len(source.images), source.names, classes)
     if found is not None:
         where = str(path) if labels is None else str(labels)
         _check_labels(found, len(source.images), classes, where)
-    return Dataset(path.resolve().name, source, preprocess, found, classes, shape[1:], dtype)
+    return Dataset(path.resolve().name, source, preprocess, found, classes, shape, dtype)
 
 
 def _open(path: Path, preprocess: Preprocess, shape: Sequence[int | None], split: str, *, labelled: bool) -> Source:
     if path.is_dir():
-        path = split_folder(path, split)
-        found = find_cifar(path, split) or find_idx(path, split)
-        return found or open_folder(path, split, labelled=labelled)
+        found = split_folder(listing(path), split)
+        return find_cifar(found, split) or find_idx(found, split) or open_folder(found, labelled=labelled)
     if not path.is_file():
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise NashcError("there is no such file or folder", where=str(path), hint=_close(path.name, beside))
+        hint = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+        raise NashcError(
+            "there is no such file or folder", where=str(path), hint=hint if "mean" in hint else f"data is {KINDS}"
+        )
     name, suffix = path.name.lower(), path.suffix.lower()
     if suffix == ".npy":
         return open_npy(path, shape, preprocess.layout)
@@ -90,46 +94,6 @@ def _open(path: Path, preprocess: Preprocess, shape: Sequence[int | None], split
     if suffix in PICKLES:
         raise NashcError("pickles are not read: they can run any program", where=str(path), hint=f"give {KINDS}")
     raise NashcError(f"unknown kind of data '{path.suffix or path.name}'", where=str(path), hint=f"give {KINDS}")
-
-
-def _close(name: str, beside: Sequence[str]) -> str:
-    hint = did_you_mean(name, beside)
-    return hint if hint.startswith("did") else f"data is {KINDS}"
-
-
-def _fitted(preprocess: Preprocess, shape: Sequence[int | None], path: Path) -> Preprocess:
-    """Checks what can be checked before an image is read."""
-    if len(shape) != 4:
-        raise NashcError(
-            f"the model's input has {len(shape)} dimensions, and images make 4",
-            where=str(path),
-            hint="give float arrays that are preprocessed (.npy or .npz)",
-        )
-    planar = preprocess.layout == "nchw"
-    channels, height, width = shape[1:] if planar else (shape[3], shape[1], shape[2])
-    wanted = CHANNELS[preprocess.channels]
-    if channels not in (None, wanted):
-        other = shape[3] if planar else shape[1]
-        if other == wanted:
-            hint = f"give --layout {'nhwc' if planar else 'nchw'}"
-        elif channels in CHANNELS.values():
-            hint = f"give --channels {'gray' if channels == 1 else 'rgb'}"
-        else:
-            hint = "give float arrays that are preprocessed (.npy or .npz)"
-        raise NashcError(
-            f"the model's input has {channels} channels, and {preprocess.channels} images have {wanted}",
-            where=str(path),
-            hint=hint,
-        )
-    preprocess = preprocess.fitted(height, width)
-    size = preprocess.crop or (preprocess.resize if len(preprocess.resize) == 2 else ())
-    if size and any(want not in (None, side) for side, want in zip(size, (height, width), strict=True)):
-        raise NashcError(
-            f"images are preprocessed to {'x'.join(map(str, size))}, and the model takes {height}x{width}",
-            where=str(path),
-            hint=fitting(shape[1:], preprocess.layout),
-        )
-    return preprocess
 
 
 def _check_labels(labels: np.ndarray, count: int, classes: Sequence[str], where: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -58,17 +59,19 @@ class Preprocess:
             if len(values) not in (1, CHANNELS[self.channels]):
                 takes = "1 value" if self.channels == "gray" else f"1 value or {CHANNELS[self.channels]}"
                 raise _wrong(key, f"{len(values)} values for {self.channels} images", f"give {takes}")
-        if 0 in self.std:
+        if not all(self.std):
             raise _wrong("std", "a value is 0 and would be divided by", "give 1 where nothing is to change")
         if self.scale == 0:
             raise _wrong("scale", "0 makes all pixels equal", "1/255 brings pixels to 0..1, 1 leaves them")
+        if not np.isfinite(self._tables).all():
+            raise _wrong("std", "values become larger than float32 holds", "give a larger std, or a smaller scale")
         for key, size, lengths in (("resize", self.resize, (0, 1, 2)), ("crop", self.crop, (0, 2))):
             if len(size) not in lengths or not all(1 <= side <= MOST_SIDE for side in size):
                 takes = "height,width" if key == "crop" else "a shorter side or height,width"
-                raise _wrong(key, f"{_listed(size)} is no size", f"give {takes} of 1 to {MOST_SIDE} pixels")
+                raise _wrong(key, f"{_listed(size):.80} is no size", f"give {takes} of 1 to {MOST_SIDE} pixels")
         if len(self.resize) == 2 and any(c > r for c, r in zip(self.crop, self.resize, strict=False)):
             raise _wrong(
-                "crop", f"{_by(self.crop)} does not fit in resize {_by(self.resize)}", "resize to a larger size first"
+                "crop", f"{by(self.crop)} does not fit in resize {by(self.resize)}", "resize to a larger size first"
             )
 
     def metadata(self) -> dict[str, str]:
@@ -92,12 +95,6 @@ class Preprocess:
                 )
         return cls(**{key: _PARSERS[key](key, text) for key, text in given.items()}) if given else None
 
-    def fitted(self, height: int | None, width: int | None) -> Preprocess:
-        """With neither resize nor crop: the one that resizes straight to the model's input, where that is known."""
-        if self.resize or self.crop or height is None or width is None:
-            return self
-        return replace(self, resize=(height, width))
-
     def apply(self, image: np.ndarray) -> np.ndarray:
         """The model's input for one image: uint8 [h,w], [h,w,1] or [h,w,3] RGB -> float32 [c,h,w] or [h,w,c].
 
@@ -105,7 +102,12 @@ class Preprocess:
         Every value is computed in double precision and rounded once.
         Raises NashcError for another type or shape, and for an image smaller than the crop.
         """
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        if (
+            image.dtype != np.uint8
+            or image.size == 0
+            or image.ndim not in (2, 3)
+            or (image.ndim == 3 and image.shape[2] not in (1, 3))
+        ):
             raise NashcError(
                 f"{image.dtype} of shape {list(image.shape)} is no image",
                 hint="an image is uint8 [h,w], [h,w,1] or [h,w,3]",
@@ -118,11 +120,9 @@ class Preprocess:
     def __str__(self) -> str:
         steps = []
         if self.resize:
-            steps.append(
-                f"resized to {_by(self.resize)}" if len(self.resize) == 2 else f"shorter side {self.resize[0]}"
-            )
+            steps.append(f"resized to {by(self.resize)}" if len(self.resize) == 2 else f"shorter side {self.resize[0]}")
         if self.crop:
-            steps.append(f"cropped to {_by(self.crop)}")
+            steps.append(f"cropped to {by(self.crop)}")
         formula = "pixel" if self.scale == 1 else f"pixel*{self.scale:.6g}"
         if set(self.mean) != {0.0}:
             formula = f"({formula} - {_short(self.mean)})"
@@ -149,9 +149,7 @@ class Preprocess:
             short = min(height, width)
             size = (size[0] * height // short, size[0] * width // short)
             if max(size) > MOST_SIDE:
-                raise NashcError(
-                    f"an image of {height}x{width} would become {_by(size)}", hint="resize to height,width"
-                )
+                raise NashcError(f"an image of {height}x{width} would become {by(size)}", hint="resize to height,width")
         if size in ((), (height, width)):
             return pixels
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
@@ -164,7 +162,7 @@ class Preprocess:
             return pixels
         if self.crop[0] > height or self.crop[1] > width:
             raise NashcError(
-                f"an image of {height}x{width} is smaller than the crop of {_by(self.crop)}",
+                f"an image of {height}x{width} is smaller than the crop of {by(self.crop)}",
                 hint=f"give --resize {max(self.crop)}, or a larger one",
             )
         top, left = round((height - self.crop[0]) / 2), round((width - self.crop[1]) / 2)
@@ -174,8 +172,14 @@ class Preprocess:
     def _tables(self) -> np.ndarray:
         """The model's value of each of the 256 pixel values, float32 [channel, 256]."""
         mean, std = (np.broadcast_to(values, CHANNELS[self.channels])[:, None] for values in (self.mean, self.std))
-        table: np.ndarray = (np.arange(256.0) * self.scale - mean) / std
-        return table.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            table: np.ndarray = (np.arange(256.0) * self.scale - mean) / std
+            return table.astype(np.float32)
+
+
+def by(size: Sequence[int]) -> str:
+    """224x224."""
+    return "x".join(str(side) for side in size)
 
 
 def _known(key: str, value: object, known: Sequence[str] | Mapping[str, Any]) -> None:
@@ -185,11 +189,13 @@ def _known(key: str, value: object, known: Sequence[str] | Mapping[str, Any]) ->
 
 def _numbers(key: str, values: Any, kind: type) -> tuple[Any, ...]:
     try:
-        numbers = tuple(kind(value) for value in values)
+        numbers = tuple(kind(value) if kind is float or isinstance(value, str) else index(value) for value in values)
+        finite = all(math.isfinite(number) for number in numbers)
     except (TypeError, ValueError, OverflowError):
-        raise _wrong(key, f"{values!r} is not a tuple of numbers", "separate them by commas") from None
-    if not all(math.isfinite(number) for number in numbers):
-        raise _wrong(key, f"{_listed(numbers)} is not finite", "give finite numbers")
+        finite = False
+    if not finite:
+        what = "whole numbers" if kind is int else "finite numbers"
+        raise _wrong(key, f"{values!r:.80} are not {what}", "give numbers, separated by commas")
     return numbers
 
 
@@ -203,10 +209,6 @@ def _listed(values: Sequence[float]) -> str:
 
 def _short(values: Sequence[float]) -> str:
     return f"{values[0]:.6g}" if len(values) == 1 else f"({', '.join(f'{value:.6g}' for value in values)})"
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(str(side) for side in size)
 
 
 def _parse_tuple(kind: type) -> Callable[[str, str], tuple[Any, ...]]:

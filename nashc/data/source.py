@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +21,7 @@ class Images(Protocol):
         """uint8 [h,w], [h,w,1] or [h,w,3] RGB; a sample of the model's input where `Source.ready`. Thread-safe."""
         ...
 
-    def label_of(self, index: int) -> str:
+    def where(self, index: int) -> str:
         """What an error calls the image: its file, or its place in one."""
         ...
 
@@ -29,8 +30,9 @@ class Images(Protocol):
 class Source:
     """Opened data before preprocessing.
 
-    `kind` is a phrase for people; `labels` int64 [n] as stored, or None; `names` the files' names where each image is
-    one, for labels by name; `ready`: samples are already preprocessed; `slow`: reading is worth threads.
+    `kind` is a phrase for people, `note` a warning for them; `labels` as stored, int64 [n], or None; `names` the files'
+    names where each image is a file, for labels by name; `ready`: samples are already preprocessed; `slow`: reading is
+    worth threads.
     """
 
     kind: str
@@ -59,8 +61,36 @@ class ArrayImages:
         sample = np.asarray(self.array[index])
         return sample.transpose(1, 2, 0) if self.planar else sample
 
-    def label_of(self, index: int) -> str:
+    def where(self, index: int) -> str:
         return f"{self.path}, image {index}"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Several sources one after the other."""
+
+    parts: tuple[Images, ...]
+    starts: np.ndarray
+    """int64 [parts + 1]: the index of each one's first image, and their sum."""
+
+    @classmethod
+    def of(cls, parts: Sequence[Images]) -> Parts:
+        return cls(tuple(parts), np.cumsum([0, *(len(part) for part in parts)]))
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def read(self, index: int) -> np.ndarray:
+        part, row = self._place(index)
+        return self.parts[part].read(row)
+
+    def where(self, index: int) -> str:
+        part, row = self._place(index)
+        return self.parts[part].where(row)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        part = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return part, index - int(self.starts[part])
 
 
 def whole_labels(values: np.ndarray, where: str) -> np.ndarray:
