@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,28 +18,15 @@ MOST_BYTES = 4 << 30
 """Of an array in an .npz file, which is read whole; .npy files are mapped and may be of any size."""
 IMAGE_KEYS = ("x", "images", "image", "data", "inputs", "input", "arr_0")
 LABEL_KEYS = ("y", "labels", "label", "targets", "target", "fine_labels")
-DAMAGE = (
-    ValueError,
-    OSError,
-    EOFError,
-    SyntaxError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,  # encrypted archives; NotImplementedError is one: compression of another kind
-    KeyError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy and zipfile raise on files that are damaged or not theirs."""
 
 
 def load_npy(path: Path) -> np.ndarray:
     """A mapped array; raises NashcError for a damaged file and for one with Python objects."""
     try:
-        return npy.open_memmap(path, mode="r")
-    except DAMAGE as error:
+        array: np.ndarray = npy.open_memmap(path, mode="r")
+    except Exception as error:  # whatever NumPy makes of a damaged file: tokenize.TokenError, too
         raise _damaged(path, error) from None
+    return array
 
 
 def open_npy(path: Path, shape: Sequence[int | None], layout: str) -> Source:
@@ -53,19 +39,26 @@ def open_npz(path: Path, shape: Sequence[int | None], layout: str, split: str) -
     try:
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-            key, label_key = _key(keys, IMAGE_KEYS, split), _key(keys, LABEL_KEYS, split)
-            if key is None:
-                raise NashcError(
-                    f"no array of images among {', '.join(keys)}" if keys else "no arrays",
-                    where=str(path),
-                    hint=f"name it {', '.join(IMAGE_KEYS[:3])}, x_{split} or {split}_images",
-                )
+            key, label_key = _image_key(keys, split, path), _key(keys, LABEL_KEYS, split)
             array = _member(archive, key, path)
             labels = None if label_key is None else _member(archive, label_key, path)
-    except DAMAGE as error:
+    except NashcError:
+        raise
+    except Exception as error:  # whatever zipfile and NumPy make of a damaged file
         raise _damaged(path, error) from None
     whole = None if labels is None else whole_labels(labels, f"{path}, '{label_key}'")
     return _source(array, path, shape, layout, whole, f"npz file, '{key}'")
+
+
+def _image_key(keys: Sequence[str], split: str, path: Path) -> str:
+    key = _key(keys, IMAGE_KEYS, split)
+    if key is None:
+        raise NashcError(
+            f"no array of images among {', '.join(keys)}" if keys else "no arrays",
+            where=str(path),
+            hint=f"name it {', '.join(IMAGE_KEYS[:3])}, x_{split} or {split}_images",
+        )
+    return key
 
 
 def _key(keys: Sequence[str], known: Sequence[str], split: str) -> str | None:
@@ -136,7 +129,7 @@ def _check_size(array: np.ndarray, path: Path) -> None:
         )
 
 
-def _damaged(path: Path, error: BaseException) -> NashcError:
+def _damaged(path: Path, error: Exception) -> NashcError:
     if "Python objects" in str(error) or "pickle" in str(error):
         return NashcError(
             "holds Python objects", where=str(path), hint="only arrays of numbers are read, never pickles"

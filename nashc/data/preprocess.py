@@ -113,9 +113,10 @@ class Preprocess:
                 hint="an image is uint8 [h,w], [h,w,1] or [h,w,3]",
             )
         pixels = self._cropped(self._resized(self._coloured(image)))
-        if self.layout == "nchw":
-            return np.stack([table[pixels[..., c]] for c, table in enumerate(self._tables)])
-        return np.stack([table[pixels[..., c]] for c, table in enumerate(self._tables)], axis=-1)
+        planes = np.empty((pixels.shape[2], *pixels.shape[:2]), np.float32)
+        for c, table in enumerate(self._tables):
+            np.take(table, pixels[..., c], out=planes[c], mode="clip")
+        return planes if self.layout == "nchw" else np.ascontiguousarray(planes.transpose(1, 2, 0))
 
     def __str__(self) -> str:
         steps = []
