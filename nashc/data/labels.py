@@ -12,7 +12,7 @@ import numpy as np
 from nashc.data.arrays import load_npy
 from nashc.data.listing import read_json, read_text
 from nashc.data.source import whole_labels
-from nashc.errors import NashcError
+from nashc.errors import NashcError, did_you_mean
 
 KINDS = "a .csv, .txt, .npy or .json file, or name:REGEX"
 
@@ -36,7 +36,7 @@ def read_labels(
         return whole_labels(load_npy(path), str(path)), tuple(classes)
     if suffix not in (".json", ".csv", ".tsv", ".txt"):
         raise NashcError(f"unknown kind of labels '{path.suffix}'", where=str(path), hint=f"labels are {KINDS}")
-    found = _from_json(path) if suffix == ".json" else _from_lines(path, names)
+    found = _from_json(path) if suffix == ".json" else _from_lines(path)
     in_order = _by_name(found, names, str(path)) if isinstance(found, dict) else found
     if len(in_order) != count:
         raise NashcError(
@@ -57,7 +57,7 @@ def _from_json(path: Path) -> list[str] | dict[str, str]:
     return {name: str(label) for name, label in value.items()} if isinstance(value, dict) else [str(v) for v in values]
 
 
-def _from_lines(path: Path, names: Sequence[str]) -> list[str] | dict[str, str]:
+def _from_lines(path: Path) -> list[str] | dict[str, str]:
     text = read_text(path)
     mark = next((mark for mark in ",\t;" if mark in text), "")
     try:
@@ -66,14 +66,14 @@ def _from_lines(path: Path, names: Sequence[str]) -> list[str] | dict[str, str]:
     except csv.Error as error:
         raise NashcError(f"damaged csv: {error}", where=str(path)) from None
     numbered = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
+    width = len(numbered[0][1]) if numbered else 1
     for number, row in numbered:
-        if len(row) not in (1, 2) or len(row) != len(numbered[0][1]):
+        if width not in (1, 2) or len(row) != width or not all(row):
             where, hint = f"{path}, line {number}", "a line is 'label' or 'file name,label'"
-            raise NashcError(f"{len(row)} values", where=where, hint=hint)
-    if numbered and _is_header([row for _, row in numbered], names):
-        del numbered[0]
-    if not numbered or len(numbered[0][1]) == 1:
-        return [row[0] for _, row in numbered]
+            raise NashcError("an empty value" if not all(row) else f"{len(row)} values", where=where, hint=hint)
+    if width == 1:
+        labels = [row[0] for _, row in numbered]
+        return labels[1:] if labels and _is_header(labels[0], labels[1:]) else labels
     found: dict[str, str] = {}
     for number, (name, label) in numbered:
         if found.setdefault(name, label) != label:
@@ -83,14 +83,11 @@ def _from_lines(path: Path, names: Sequence[str]) -> list[str] | dict[str, str]:
     return found
 
 
-def _is_header(rows: list[list[str]], names: Sequence[str]) -> bool:
-    """A first line of words above numbers, or a name that no image has above names that are."""
-    first, rest = rows[0], rows[1:]
-    if not _is_number(first[-1]) and rest and all(_is_number(row[-1]) for row in rest):
+def _is_header(first: str, rest: Sequence[str]) -> bool:
+    """Of a file with labels alone; a header above names and labels is a name that no image has."""
+    if not _is_number(first) and rest and all(_is_number(label) for label in rest):
         return True
-    if len(first) == 1:
-        return first[0].lower() in ("label", "labels", "class") and first[0] not in {row[0] for row in rest}
-    return bool(names) and first[0] not in _by_forms(names)
+    return first.lower() in ("label", "labels", "class") and first not in rest
 
 
 def _by_pattern(pattern: str, names: Sequence[str]) -> list[str]:
@@ -144,12 +141,19 @@ def _by_name(labels: dict[str, str], names: Sequence[str], where: str) -> list[s
 
 
 def _numbered(labels: Sequence[str], classes: Sequence[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    if all(_is_number(label) for label in labels):
+    words = [label for label in labels if not _is_number(label)]
+    if not words:
         return np.array([int(label) for label in labels], dtype=np.int64), tuple(classes)
+    if len(words) < len(labels) and not classes:
+        raise NashcError(
+            f"'{words[0]}' among labels that are numbers",
+            where=where,
+            hint="labels are all numbers, or all class names",
+        )
     known = {name: index for index, name in enumerate(classes or sorted(set(labels)))}
     for label in labels:
         if label not in known:
-            raise NashcError(f"no class '{label}'", where=where, hint=f"classes: {', '.join(known)}")
+            raise NashcError(f"no class '{label}'", where=where, hint=did_you_mean(label, known))
     return np.array([known[label] for label in labels], dtype=np.int64), tuple(known)
 
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from written import class_folders, flat, images_and_labels, npy
+from written import class_folders, flat, images_and_labels, npy, sheets
 
 from nashc.data import Preprocess, open_data
 from nashc.errors import NashcError
@@ -75,9 +75,13 @@ def test_labels_in_order_serve_arrays_too(tmp_path):
     assert open_data(npy(tmp_path, IMAGES, LABELS), PLAIN, SHAPE, labels=str(labels)).labels.tolist() == NUMBERS
 
 
-def test_labels_by_class_folder_take_the_place_of_the_folders_order(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("l.json", json.dumps(IMAGENET)), ("l.csv", "\n".join(f"{name},{label}" for name, label in IMAGENET.items()))],
+)
+def test_labels_by_class_folder_take_the_place_of_the_folders_order(name, text, tmp_path):
     (tmp_path / "images").mkdir()
-    labels = write(tmp_path, "l.json", json.dumps(IMAGENET))
+    labels = write(tmp_path, name, text)
     data = open_data(class_folders(tmp_path / "images", IMAGES, LABELS), PLAIN, SHAPE, labels=labels)
     assert data.labels.tolist() == [IMAGENET[f"class{label}"] for label in LABELS]
 
@@ -106,6 +110,8 @@ def test_labels_by_name(pattern, labels, tmp_path):
         ("l.csv", "0000.png,1\n\n2\n", "l.csv, line 3: 1 values"),
         ("l.csv", "0000.png,1\n0001.png,1\n0000.png,2\n", "l.csv, line 3: '0000.png' has label '2', and '1' before"),
         ("l.csv", "0000.png,1\n0001.png,1\n", "no label for 2 of 4 images, such as '0002.png'; names are paths"),
+        ("l.csv", "0000.png,1\n0001.png,\n", "l.csv, line 2: an empty value; a line is"),
+        ("l.txt", "1\n2\nl3\n4\n", "'l3' among labels that are numbers; labels are all numbers, or all class names"),
         ("l.csv", f"{'x' * 200000},1\n", "damaged csv"),
         ("l.json", "[1, 2", "damaged JSON"),
         ("l.json", "[" * 100000, "damaged JSON"),
@@ -135,6 +141,16 @@ def test_wrong_ways_to_labels_say_why(labels, message, images):
     with pytest.raises(NashcError) as error:
         open_data(images, PLAIN, SHAPE, labels=labels)
     assert message in str(error.value)
+
+
+def test_names_of_classes_are_those_of_the_source(tmp_path):
+    names = ["ship", "cat", "bird", "frog"]
+    (tmp_path / "images").mkdir()
+    path = sheets(tmp_path / "images", IMAGES, LABELS)
+    data = open_data(path, PLAIN, SHAPE, labels=write(tmp_path, "l.txt", "\n".join(names)))
+    assert [data.classes[label] for label in data.labels] == names
+    with pytest.raises(NashcError, match=r"l.txt: no class 'shipp'; did you mean 'ship'\?"):
+        open_data(path, PLAIN, SHAPE, labels=write(tmp_path, "l.txt", "shipp\ncat\ncat\ncat"))
 
 
 def test_labels_by_name_need_names(tmp_path):
