@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -29,7 +30,7 @@ def read_labels(
     if isinstance(given, str) and given.startswith("name:"):
         return _numbered(_by_pattern(given.removeprefix("name:"), names), classes, f"labels '{given}'")
     path = Path(given)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
         raise NashcError("there is no such file of labels", where=str(path), hint=f"labels are {KINDS}")
     suffix = path.suffix.lower()
     if suffix == ".npy":

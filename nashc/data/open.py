@@ -68,10 +68,10 @@ def open_data(
 
 
 def _open(path: Path, preprocess: Preprocess, shape: Sequence[int | None], split: str, *, labelled: bool) -> Source:
-    if path.is_dir():
+    if os.path.isdir(path):
         found = split_folder(listing(path), split)
         return find_cifar(found, split) or find_idx(found, split) or open_folder(found, labelled=labelled)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
         hint = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
         raise NashcError(
             "there is no such file or folder", where=str(path), hint=hint if "mean" in hint else f"data is {KINDS}"

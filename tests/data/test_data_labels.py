@@ -132,6 +132,7 @@ def test_wrong_labels_say_why(name, text, message, tmp_path, images):
     ("labels", "message"),
     [
         ("nowhere.csv", "nowhere.csv: there is no such file of labels; labels are a .csv"),
+        ("1," * 500, "there is no such file of labels"),
         ("name:(", "labels 'name:(': not a regular expression"),
         ("name:[0-9]+", "0 groups; put the label in ( ), as in name:_([0-9]+)[.]"),
         ("name:cat(.)", "'0000.png' does not match; the expression must match every file"),

@@ -251,7 +251,7 @@ def test_a_split_that_is_missing_names_the_others(tmp_path):
     ("name", "message"),
     [
         ("imgaes", "there is no such file or folder; did you mean 'images'?"),
-        ("x", "there is no such file or folder; data is a folder of images"),
+        ("x" * 1000, "there is no such file or folder; data is a folder of images"),
         ("a.tar.gz", "archives are not read; unpack it"),
         ("a.pkl", "pickles are not read"),
         ("a.parquet", "unknown kind of data '.parquet'; give a folder of images"),
@@ -261,7 +261,7 @@ def test_a_split_that_is_missing_names_the_others(tmp_path):
 def test_what_is_no_data_says_what_is(name, message, tmp_path):
     for there in ("images", "a.tar.gz", "a.pkl", "a.parquet", "Makefile"):
         (tmp_path / there).write_bytes(b"?")
-    assert refusal(tmp_path / name, PLAIN, SHAPE).startswith(f"{tmp_path / name}: {message}")
+    assert f"{name[-9:]}: {message}" in refusal(tmp_path / name, PLAIN, SHAPE)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])

@@ -34,6 +34,7 @@ def refusal(path):
     return str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:::PIL")  # of damaged TIFF tags
 @pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
