@@ -1,0 +1,405 @@
+"""Convolutions of a trained ONNX model as adder layers, trained to give what the model gave before.
+
+The model is its own teacher: images need no labels. Each chosen convolution becomes an AdderNorm that starts close to
+it; then all weights train on the outputs (Kullback-Leibler divergence) and on what the convolutions gave (squared
+error in units of its variance), with Adam whose rate is a share of each tensor's size. In the last epochs the inputs
+and weights of adder layers are rounded to the 8 bits that they share. docs/finetune.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from math import cos, pi
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from nashc.errors import NashcError
+from nashc.files import replacing
+from nashc.nn.adder_norm import AdderNorm, Rounding
+from nashc.nn.graph import Graph
+
+Array = NDArray[Any]
+Augment = Callable[[Array, np.random.Generator], Array]
+START_IMAGES = 256
+STATISTICS_IMAGES = 2048
+WARM_UP = 0.05
+"""Share of all steps in which the rate rises."""
+BETAS = (0.9, 0.99)
+SMALLEST = 1e-3
+"""Size of a tensor of zeros, for its rate."""
+TIMED_STEPS = 5
+LARGEST_VALUES = 2**26
+"""Elements of one layer's map over the images of the start: fewer images where maps are large."""
+CHECKPOINT = "finetune.safetensors"
+
+
+class Images(Protocol):
+    """What the model gets: float32 [N, ...], normalised as it expects. An array, or anything that reads like one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneOptions:
+    """minutes: fewer steps than `epochs` where the first ones are too slow for that. quantised: share of the steps
+    that round to 8 bits. adder_rate: of adder weights, in standard deviations of their input a step; rate: of all
+    others, in their root mean square. features: weight of the error inside the model. bfloat16 None: where the CPU
+    multiplies it in hardware."""
+
+    epochs: int = 20
+    minutes: float | None = None
+    batch: int = 128
+    quantised: float = 0.25
+    adder_rate: float = 0.05
+    rate: float = 0.005
+    features: float = 1.0
+    temperature: float = 2.0
+    seed: int = 0
+    bfloat16: bool | None = None
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Of a run: `divergence` and `features` are means since the last report, seconds of this process."""
+
+    step: int
+    steps: int
+    divergence: float
+    features: float
+    seconds: float
+    quantised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finetuned:
+    """`match`: squared correlation of each adder layer with its convolution before training, over filters. `steps` of
+    training. The model's adder weights are whole multiples of `shared[node]`, its step."""
+
+    model: onnx.ModelProto
+    match: dict[str, float]
+    steps: int
+    shared: dict[str, float]
+
+
+def moved_and_flipped(batch: Array, rng: np.random.Generator) -> Array:
+    """Images [N, C, H, W] or [N, H, W, C], each moved by up to an eighth, its edge repeated, and mirrored or not.
+
+    The teacher sees the same picture, so nothing about its class is assumed.
+    """
+    if batch.ndim != 4:
+        return batch
+    first = 1 if batch.shape[-1] in (1, 3, 4) and batch.shape[1] not in (1, 3, 4) else 2
+    h, w = batch.shape[first : first + 2]
+    n = len(batch)
+    rows = np.arange(h) + rng.integers(-(h // 8), h // 8 + 1, (n, 1))
+    columns = np.arange(w) + rng.integers(-(w // 8), w // 8 + 1, (n, 1))
+    columns = np.where(rng.random((n, 1)) < 0.5, columns[:, ::-1], columns)
+    index = np.arange(n)[:, None, None], rows.clip(0, h - 1)[:, :, None], columns.clip(0, w - 1)[:, None, :]
+    if first == 1:
+        return np.ascontiguousarray(batch[index])
+    return np.ascontiguousarray(batch.transpose(0, 2, 3, 1)[index].transpose(0, 3, 1, 2))
+
+
+def finetune(
+    model: onnx.ModelProto,
+    adders: Collection[str],
+    images: Images,
+    options: FinetuneOptions | None = None,
+    *,
+    augment: Augment | None = moved_and_flipped,
+    progress: Callable[[Progress], None] | None = None,
+) -> Finetuned:
+    """A model whose Conv nodes `adders` (by name) are AdderConv with a BatchNormalization.
+
+    The model has one input; `images` are [N, ...] for it, at least a batch of them. With options.checkpoint, a folder,
+    a run that was interrupted goes on after its last whole epoch and ends with the same model. Raises NashcError.
+    """
+    run = _Run(model, adders, images, options or FinetuneOptions(), augment)
+    run.resume() or run.start()
+    while run.step < run.steps:
+        run.epoch(progress)
+        run.save()
+    return run.finished()
+
+
+class _Run:
+    """The two networks, the optimiser and where the training stands."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        adders: Collection[str],
+        images: Images,
+        options: FinetuneOptions,
+        augment: Augment | None,
+    ) -> None:
+        self.images, self.options, self.augment = images, options, augment
+        self.teacher, self.student = Graph(model).eval().requires_grad_(False), Graph(model)
+        _check(self.teacher, adders, images, options)
+        self.layers = {name: self._swapped(name) for name in self.teacher.steps if name in set(adders)}
+        self.read = {name: self.teacher.steps[name].inputs[0] for name in self.layers}
+        self.roundings = {value: Rounding() for value in dict.fromkeys(self.read.values())}
+        for value, rounding in self.roundings.items():
+            self.student.round_value(value, rounding)
+        self.made = tuple(self.teacher.steps[name].outputs[0] for name in self.layers)
+        self.step, self.match = 0, dict.fromkeys(self.layers, 0.0)
+        self.per_epoch = len(images) // options.batch
+        self.steps = options.epochs * self.per_epoch
+        self.half = _has_bfloat16() if options.bfloat16 is None else options.bfloat16
+        self.probabilities = {
+            name for step in self.teacher.steps.values() for name in step.outputs if step.op == "Softmax"
+        }
+        self.sizes: dict[str, float] = {}
+        self.fingerprint = _fingerprint(model, sorted(self.layers), len(images), options)
+
+    def _swapped(self, name: str) -> AdderNorm:
+        step = self.teacher.steps[name]
+        layer = AdderNorm(self.teacher.weight(step.inputs[1]).shape, step.run.keywords)
+        self.student.swap(name, layer)
+        return layer
+
+    def some(self, count: int) -> Tensor:
+        """So many images, drawn once for the whole run."""
+        chosen = np.random.default_rng(self.options.seed).permutation(len(self.images))[:count]
+        return _tensor(self.images[np.sort(chosen)])
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Give the layers, one after the other, weights with which they imitate their convolutions."""
+        batch = self.some(START_IMAGES)
+        self.student.eval()
+        for name, layer in self.layers.items():
+            step = self.teacher.steps[name]
+            x = self.student.values([batch], [self.read[name]])[self.read[name]]
+            y = self.teacher.values([batch], step.outputs)[step.outputs[0]]
+            few = max(1, LARGEST_VALUES // max(x[0].numel(), y[0].numel()))
+            match = layer.start(self.teacher.weight(step.inputs[1]), x[:few], y[:few])
+            self.match[name] = float(match.mean())
+        self._optimise({n: float(p.detach().square().mean().sqrt()) for n, p in self.student.named_parameters()})
+        if self.options.minutes is not None:
+            self.steps = min(self.steps, max(1, int(self.options.minutes * 60 / self._seconds_a_step())))
+
+    def _optimise(self, sizes: dict[str, float]) -> None:
+        """Adam with one rate for each tensor, as a share of its size."""
+        self.sizes = sizes
+        units = {id(layer.weight): float(layer.unit) * self.options.adder_rate for layer in self.layers.values()}
+        groups = [
+            {"params": [p], "rate": units.get(id(p), max(sizes[n], SMALLEST) * self.options.rate)}
+            for n, p in self.student.named_parameters()
+            if p.requires_grad
+        ]
+        self.optimiser = torch.optim.Adam(groups, lr=0.0, betas=BETAS)
+
+    def _seconds_a_step(self) -> float:
+        """Measured on steps that change nothing."""
+        self.student.train()
+        state = {name: value.clone() for name, value in self.student.state_dict().items()}
+        batch = self._batch(np.arange(self.options.batch), np.random.default_rng(0))
+        took = []
+        for _ in range(TIMED_STEPS):
+            begin = time.perf_counter()
+            loss, _, _ = self._loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            took.append(time.perf_counter() - begin)
+        self.optimiser.zero_grad()
+        self.student.load_state_dict(state)
+        return float(np.median(took))
+
+    def _batch(self, indices: Array, rng: np.random.Generator) -> Tensor:
+        batch = np.asarray(self.images[indices], np.float32)
+        return _tensor(batch if self.augment is None else self.augment(batch, rng))
+
+    def _loss(self, batch: Tensor) -> tuple[Tensor, float, float]:
+        """The loss, and its two parts."""
+        wanted = (*self.teacher.outputs, *self.made)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            with torch.no_grad():
+                theirs = self.teacher.values([batch], wanted)
+            ours = self.student.values([batch], wanted)
+        parts = [self._divergence(n, ours[n].float(), theirs[n].float()) for n in self.teacher.outputs]
+        divergence = torch.stack(parts).mean()
+        features = torch.stack([_error(ours[n].float(), theirs[n].float()) for n in self.made]).mean()
+        return divergence + self.options.features * features, float(divergence.detach()), float(features.detach())
+
+    def _divergence(self, name: str, ours: Tensor, theirs: Tensor) -> Tensor:
+        """Between the classes of an output [N, classes], softened; other outputs have an error."""
+        if theirs.dim() != 2 or theirs.shape[1] < 2:
+            return _error(ours, theirs)
+        if name in self.probabilities:
+            ours, theirs = ours.clamp_min(1e-9).log(), theirs.clamp_min(1e-9).log()
+        t = self.options.temperature
+        ours, theirs = functional.log_softmax(ours / t, 1), functional.log_softmax(theirs / t, 1)
+        return functional.kl_div(ours, theirs, reduction="batchmean", log_target=True) * t**2
+
+    def epoch(self, progress: Callable[[Progress], None] | None) -> None:
+        """All images once, or what is left of the steps. Its random numbers depend on nothing before it."""
+        number = self.step // self.per_epoch
+        if not self.quantised and number >= round(self.steps / self.per_epoch * (1 - self.options.quantised)):
+            self.quantise()
+        rng = np.random.default_rng([self.options.seed, number])
+        order = rng.permutation(len(self.images))[: self.per_epoch * self.options.batch]
+        begin, sums = time.perf_counter(), np.zeros(2)
+        self.student.train()
+        for i, chosen in enumerate(order.reshape(self.per_epoch, -1)):
+            if self.step == self.steps:
+                break
+            loss, *parts = self._loss(self._batch(np.sort(chosen), rng))
+            if not np.isfinite(parts).all():
+                raise NashcError(
+                    f"the loss is not finite after {self.step} steps", where="finetune", hint="lower the rates"
+                )
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            for group in self.optimiser.param_groups:
+                group["lr"] = group["rate"] * self._rate()
+            self.optimiser.step()
+            for layer in self.layers.values():
+                layer.project()
+            self.step += 1
+            sums += parts
+            if progress is not None:
+                seconds = time.perf_counter() - begin
+                means = (sums / (i + 1)).tolist()
+                progress(Progress(self.step, self.steps, means[0], means[1], seconds, self.quantised))
+
+    def _rate(self) -> float:
+        """Rises, then falls along a cosine to 0."""
+        done = (self.step + 1) / self.steps
+        return min(1.0, done / WARM_UP) * (1 + cos(pi * self.step / self.steps)) / 2
+
+    @property
+    def quantised(self) -> bool:
+        return any(bool(rounding.step) for rounding in self.roundings.values())
+
+    @torch.no_grad()
+    def quantise(self) -> None:
+        """From now on adder layers read bytes and have byte weights, at steps that suit what they read now."""
+        self.student.eval()
+        batch = self.some(START_IMAGES)
+        for value, rounding in self.roundings.items():
+            step = rounding.measure(self.student.values([batch], [value])[value])
+            for name, layer in self.layers.items():
+                if self.read[name] == value:
+                    layer.round_to(step)
+
+    @torch.no_grad()
+    def finished(self) -> Finetuned:
+        """With the statistics that the final weights have on images as they are."""
+        batches = torch.split(self.some(STATISTICS_IMAGES), self.options.batch)
+        self.student.train()
+        for i, batch in enumerate(batches):
+            for layer in self.layers.values():
+                layer.momentum = 1 / (i + 1)
+            self.student(batch)
+        self.student.eval()
+        shared = {name: float(layer.step) for name, layer in self.layers.items() if layer.step}
+        return Finetuned(self.student.to_onnx(), dict(self.match), self.steps, shared)
+
+    # -------------------------------------------------------------- checkpoints
+
+    def save(self) -> None:
+        if self.options.checkpoint is None:
+            return
+        tensors = {f"model/{name}": value for name, value in self.student.state_dict().items()}
+        for name, parameter in self.student.named_parameters():
+            for kind, value in self.optimiser.state.get(parameter, {}).items():
+                tensors[f"optimiser/{kind}/{name}"] = value
+        state = {
+            "fingerprint": self.fingerprint, "step": self.step, "steps": self.steps, "match": self.match,
+            "sizes": self.sizes,
+        }  # fmt: skip
+        with replacing(self.options.checkpoint / CHECKPOINT) as written:
+            save_file({n: t.contiguous() for n, t in tensors.items()}, written, {"state": json.dumps(state)})
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one."""
+        if self.options.checkpoint is None:
+            return False
+        path = self.options.checkpoint / CHECKPOINT
+        if not path.is_file():
+            return False
+        try:
+            with safe_open(path, "pt") as file:
+                state = json.loads((file.metadata() or {}).get("state", "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, ValueError) as error:
+            raise NashcError(f"no checkpoint: {error}", where=str(path), hint="delete it to start anew") from None
+        if state.get("fingerprint") != self.fingerprint:
+            raise NashcError(
+                "the checkpoint is of another model, other images or other options",
+                where=str(path),
+                hint="give another folder, or delete it to start anew",
+            )
+        self.step, self.steps, self.match = state["step"], state["steps"], state["match"]
+        self.student.load_state_dict(
+            {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}
+        )
+        self._optimise(state["sizes"])
+        for name, parameter in self.student.named_parameters():
+            known = {k: tensors.get(f"optimiser/{k}/{name}") for k in ("step", "exp_avg", "exp_avg_sq")}
+            if None not in known.values():
+                self.optimiser.state[parameter] = known
+        return True
+
+
+def _error(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Mean square, in units of the variance of `theirs`."""
+    return (ours - theirs).square().mean() / theirs.var().clamp_min(1e-12)
+
+
+def _tensor(batch: Array) -> Tensor:
+    made = torch.from_numpy(np.ascontiguousarray(batch, np.float32))
+    return made.contiguous(memory_format=torch.channels_last) if made.dim() == 4 else made
+
+
+def _has_bfloat16() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 itself."""
+    known = getattr(torch.cpu, "get_capabilities", None)  # of torch 2.10 and newer
+    return known is not None and bool(known().get("amx_bf16", False))
+
+
+def _check(graph: Graph, adders: Collection[str], images: Images, options: FinetuneOptions) -> None:
+    """The layers can be adders, and there are images enough."""
+    if len(graph.inputs) != 1:
+        raise NashcError(f"the model has {len(graph.inputs)} inputs", where="finetune", hint="one can be trained")
+    if not adders:
+        raise NashcError("no layer is to become an adder layer", where="finetune", hint="name Conv nodes")
+    for name in adders:
+        step = graph.step_of(name)
+        if step.op != "Conv":
+            raise NashcError("only a Conv can become an adder layer", where=step.where)
+        if not graph.is_weight(step.inputs[1]):
+            raise NashcError("its weights are not stored as float32", where=step.where, hint="leave it a convolution")
+        if graph.weight(step.inputs[1]).dim() > 4:
+            raise NashcError("adder layers have one or two spatial axes", where=step.where)
+    if len(images) < options.batch or options.epochs < 1 or options.batch < 2:
+        raise NashcError(
+            f"{len(images)} images, batch={options.batch}, epochs={options.epochs}",
+            where="finetune",
+            hint="give at least one batch of images, of two or more, and one epoch",
+        )
+    if not graph.steps:
+        raise NashcError("the model has no nodes", where="finetune")
+
+
+def _fingerprint(model: onnx.ModelProto, adders: list[str], images: int, options: FinetuneOptions) -> str:
+    """Of all that decides the result."""
+    plain = {name: value for name, value in asdict(options).items() if name != "checkpoint"}
+    text = json.dumps([adders, images, plain], sort_keys=True).encode()
+    return hashlib.sha256(model.SerializeToString(deterministic=True) + text).hexdigest()
