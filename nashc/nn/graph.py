@@ -96,7 +96,9 @@ class Graph(nn.Module):
                 live.update(node.output)
                 self.steps[name] = step
                 continue
-            for output, value in zip(step.outputs, _call(step, [self._constant(i) for i in step.inputs]), strict=False):
+            for output, value in zip(
+                step.outputs, _call(step, [self._operand(i, step) for i in step.inputs]), strict=False
+            ):
                 self._keep(output, value, trained=False)
 
     def _keep(self, name: str, value: Tensor, *, trained: bool) -> None:
@@ -111,6 +113,11 @@ class Graph(nn.Module):
 
     def _constant(self, name: str) -> Tensor | None:
         return getattr(self, self._keys[name]) if name in self._keys else None
+
+    def _operand(self, name: str, step: Step) -> Tensor | None:
+        if name and name not in self._keys:
+            raise NashcError(f"reads '{name}', an output that has no torch form", where=step.where)
+        return self._constant(name)
 
     def swap(self, node: str, layer: nn.Module) -> None:
         """Let `layer` (a Layer) compute what the node computed of its first input."""
@@ -154,7 +161,7 @@ class Graph(nn.Module):
             known[name] = self._rounded(name, value)
         order, last = self._needed(wanted)
         for i, step in enumerate(order):
-            given = [known[n] if n in known else self._constant(n) for n in step.inputs]
+            given = [known[n] if n in known else self._operand(n, step) for n in step.inputs]
             for name, value in zip(step.outputs, _call(step, given), strict=False):
                 if name:
                     known[name] = self._rounded(name, value)

@@ -103,7 +103,7 @@ def conv_transpose(
     y = padded(y, [0] * rank + extra)
     if output_shape or auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         wanted = list(output_shape)[-rank:] or [x.shape[2 + i] * stride[i] for i in range(rank)]
-        total = [max(0, n - m) for n, m in zip(y.shape[2:], wanted, strict=True)]
+        total = [n - m for n, m in zip(y.shape[2:], wanted, strict=True)]
         cut = _shared_out(total, more_behind=auto_pad == "SAME_UPPER")
     y = padded(y, [-n for n in cut])
     return y if b is None else y + b.view(-1, *[1] * rank)
