@@ -35,6 +35,8 @@ MOMENTUM = 0.05
 EPSILON = 1e-5
 WEIGHT_LEVELS = 127
 """Largest |w| of the integer layer, in steps that it shares with x."""
+STEP = "ai.nashc.step"
+"""Key in the metadata of an AdderConv node: the step of its input, of which its weights are whole multiples."""
 PEAK = 0.9999
 """Quantile of |x| that the largest level of w stands for."""
 
@@ -153,7 +155,7 @@ class AdderNorm(nn.Module):
         """Keep weights where they make a difference for inputs like x, and within the integer layer's levels."""
         largest = shared_step(x) * WEIGHT_LEVELS
         self.high.copy_(largest)
-        self.low.copy_(torch.maximum(x.min(), -largest))
+        self.low.copy_(x.min().clamp(max=0).maximum(-largest))
 
     @torch.no_grad()
     def round_to(self, step: Tensor) -> None:
@@ -175,6 +177,8 @@ class AdderNorm(nn.Module):
         adder.op_type, adder.domain = "AdderConv", DOMAIN
         adder.input[:] = [node.input[0], f"{node.name}.adder_weight"]
         adder.output[:] = [f"{node.output[0]}_adder"]
+        if self.step:
+            adder.metadata_props.add(key=STEP, value=repr(float(self.step)))
         names = [f"{node.name}.bn.{what}" for what in ("weight", "bias", "running_mean", "running_var")]
         unit = float(self.unit)
         norm = helper.make_node(

@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional
 
 from nashc.errors import NashcError
 from nashc.files import replacing
 from nashc.nn.adder_norm import AdderNorm, Rounding
+from nashc.nn.augment import moved_and_flipped
+from nashc.nn.distill import Distillation
 from nashc.nn.graph import Graph
 
 Array = NDArray[Any]
@@ -44,6 +45,11 @@ TIMED_STEPS = 5
 LARGEST_VALUES = 2**26
 """Elements of one layer's map over the images of the start: fewer images where maps are large."""
 CHECKPOINT = "finetune.safetensors"
+MOVES = (
+    "MaxPool", "GlobalMaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout",
+    "Slice", "DepthToSpace", "SpaceToDepth",
+)  # fmt: skip
+"""Operators whose outputs are elements of their first input."""
 
 
 class Images(Protocol):
@@ -97,25 +103,6 @@ class Finetuned:
     shared: dict[str, float]
 
 
-def moved_and_flipped(batch: Array, rng: np.random.Generator) -> Array:
-    """Images [N, C, H, W] or [N, H, W, C], each moved by up to an eighth, its edge repeated, and mirrored or not.
-
-    The teacher sees the same picture, so nothing about its class is assumed.
-    """
-    if batch.ndim != 4:
-        return batch
-    first = 1 if batch.shape[-1] in (1, 3, 4) and batch.shape[1] not in (1, 3, 4) else 2
-    h, w = batch.shape[first : first + 2]
-    n = len(batch)
-    rows = np.arange(h) + rng.integers(-(h // 8), h // 8 + 1, (n, 1))
-    columns = np.arange(w) + rng.integers(-(w // 8), w // 8 + 1, (n, 1))
-    columns = np.where(rng.random((n, 1)) < 0.5, columns[:, ::-1], columns)
-    index = np.arange(n)[:, None, None], rows.clip(0, h - 1)[:, :, None], columns.clip(0, w - 1)[:, None, :]
-    if first == 1:
-        return np.ascontiguousarray(batch[index])
-    return np.ascontiguousarray(batch.transpose(0, 2, 3, 1)[index].transpose(0, 3, 1, 2))
-
-
 def finetune(
     model: onnx.ModelProto,
     adders: Collection[str],
@@ -131,7 +118,9 @@ def finetune(
     a run that was interrupted goes on after its last whole epoch and ends with the same model. Raises NashcError.
     """
     run = _Run(model, adders, images, options or FinetuneOptions(), augment)
-    run.resume() or run.start()
+    if not run.resume():
+        run.start()
+        run.schedule()
     while run.step < run.steps:
         run.epoch(progress)
         run.save()
@@ -153,18 +142,18 @@ class _Run:
         self.teacher, self.student = Graph(model).eval().requires_grad_(False), Graph(model)
         _check(self.teacher, adders, images, options)
         self.layers = {name: self._swapped(name) for name in self.teacher.steps if name in set(adders)}
-        self.read = {name: self.teacher.steps[name].inputs[0] for name in self.layers}
+        self.read = {name: self._source(name) for name in self.layers}
         self.roundings = {value: Rounding() for value in dict.fromkeys(self.read.values())}
         for value, rounding in self.roundings.items():
             self.student.round_value(value, rounding)
-        self.made = tuple(self.teacher.steps[name].outputs[0] for name in self.layers)
         self.step, self.match = 0, dict.fromkeys(self.layers, 0.0)
         self.per_epoch = len(images) // options.batch
         self.steps = options.epochs * self.per_epoch
-        self.half = _has_bfloat16() if options.bfloat16 is None else options.bfloat16
-        self.probabilities = {
-            name for step in self.teacher.steps.values() for name in step.outputs if step.op == "Softmax"
-        }
+        self.loss = Distillation(
+            self.teacher, self.student, [self.teacher.steps[name].outputs[0] for name in self.layers],
+            weight=options.features, temperature=options.temperature,
+            half=_has_bfloat16() if options.bfloat16 is None else options.bfloat16,
+        )  # fmt: skip
         self.sizes: dict[str, float] = {}
         self.fingerprint = _fingerprint(model, sorted(self.layers), len(images), options)
 
@@ -173,6 +162,14 @@ class _Run:
         layer = AdderNorm(self.teacher.weight(step.inputs[1]).shape, step.run.keywords)
         self.student.swap(name, layer)
         return layer
+
+    def _source(self, name: str) -> str:
+        """The value whose step the layer's input has: moves keep it."""
+        makers = {out: step for step in self.teacher.steps.values() for out in step.outputs}
+        value = self.teacher.steps[name].inputs[0]
+        while value in makers and makers[value].op in MOVES:
+            value = makers[value].inputs[0]
+        return value
 
     def some(self, count: int) -> Tensor:
         """So many images, drawn once for the whole run."""
@@ -186,14 +183,12 @@ class _Run:
         self.student.eval()
         for name, layer in self.layers.items():
             step = self.teacher.steps[name]
-            x = self.student.values([batch], [self.read[name]])[self.read[name]]
+            x = self.student.values([batch], step.inputs[:1])[step.inputs[0]]
             y = self.teacher.values([batch], step.outputs)[step.outputs[0]]
             few = max(1, LARGEST_VALUES // max(x[0].numel(), y[0].numel()))
             match = layer.start(self.teacher.weight(step.inputs[1]), x[:few], y[:few])
             self.match[name] = float(match.mean())
         self._optimise({n: float(p.detach().square().mean().sqrt()) for n, p in self.student.named_parameters()})
-        if self.options.minutes is not None:
-            self.steps = min(self.steps, max(1, int(self.options.minutes * 60 / self._seconds_a_step())))
 
     def _optimise(self, sizes: dict[str, float]) -> None:
         """Adam with one rate for each tensor, as a share of its size."""
@@ -206,46 +201,26 @@ class _Run:
         ]
         self.optimiser = torch.optim.Adam(groups, lr=0.0, betas=BETAS)
 
-    def _seconds_a_step(self) -> float:
-        """Measured on steps that change nothing."""
+    def schedule(self) -> None:
+        """As many steps as fit into the minutes, measured on steps that change nothing."""
+        if self.options.minutes is None:
+            return
         self.student.train()
         state = {name: value.clone() for name, value in self.student.state_dict().items()}
         batch = self._batch(np.arange(self.options.batch), np.random.default_rng(0))
         took = []
         for _ in range(TIMED_STEPS):
             begin = time.perf_counter()
-            loss, _, _ = self._loss(batch)
+            loss, _, _ = self.loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             took.append(time.perf_counter() - begin)
         self.optimiser.zero_grad()
         self.student.load_state_dict(state)
-        return float(np.median(took))
+        self.steps = min(self.steps, max(1, int(self.options.minutes * 60 / float(np.median(took)))))
 
     def _batch(self, indices: Array, rng: np.random.Generator) -> Tensor:
         batch = np.asarray(self.images[indices], np.float32)
         return _tensor(batch if self.augment is None else self.augment(batch, rng))
-
-    def _loss(self, batch: Tensor) -> tuple[Tensor, float, float]:
-        """The loss, and its two parts."""
-        wanted = (*self.teacher.outputs, *self.made)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
-            with torch.no_grad():
-                theirs = self.teacher.values([batch], wanted)
-            ours = self.student.values([batch], wanted)
-        parts = [self._divergence(n, ours[n].float(), theirs[n].float()) for n in self.teacher.outputs]
-        divergence = torch.stack(parts).mean()
-        features = torch.stack([_error(ours[n].float(), theirs[n].float()) for n in self.made]).mean()
-        return divergence + self.options.features * features, float(divergence.detach()), float(features.detach())
-
-    def _divergence(self, name: str, ours: Tensor, theirs: Tensor) -> Tensor:
-        """Between the classes of an output [N, classes], softened; other outputs have an error."""
-        if theirs.dim() != 2 or theirs.shape[1] < 2:
-            return _error(ours, theirs)
-        if name in self.probabilities:
-            ours, theirs = ours.clamp_min(1e-9).log(), theirs.clamp_min(1e-9).log()
-        t = self.options.temperature
-        ours, theirs = functional.log_softmax(ours / t, 1), functional.log_softmax(theirs / t, 1)
-        return functional.kl_div(ours, theirs, reduction="batchmean", log_target=True) * t**2
 
     def epoch(self, progress: Callable[[Progress], None] | None) -> None:
         """All images once, or what is left of the steps. Its random numbers depend on nothing before it."""
@@ -259,7 +234,7 @@ class _Run:
         for i, chosen in enumerate(order.reshape(self.per_epoch, -1)):
             if self.step == self.steps:
                 break
-            loss, *parts = self._loss(self._batch(np.sort(chosen), rng))
+            loss, *parts = self.loss(self._batch(np.sort(chosen), rng))
             if not np.isfinite(parts).all():
                 raise NashcError(
                     f"the loss is not finite after {self.step} steps", where="finetune", hint="lower the rates"
@@ -358,11 +333,6 @@ class _Run:
         return True
 
 
-def _error(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Mean square, in units of the variance of `theirs`."""
-    return (ours - theirs).square().mean() / theirs.var().clamp_min(1e-12)
-
-
 def _tensor(batch: Array) -> Tensor:
     made = torch.from_numpy(np.ascontiguousarray(batch, np.float32))
     return made.contiguous(memory_format=torch.channels_last) if made.dim() == 4 else made
@@ -394,8 +364,6 @@ def _check(graph: Graph, adders: Collection[str], images: Images, options: Finet
             where="finetune",
             hint="give at least one batch of images, of two or more, and one epoch",
         )
-    if not graph.steps:
-        raise NashcError("the model has no nodes", where="finetune")
 
 
 def _fingerprint(model: onnx.ModelProto, adders: list[str], images: int, options: FinetuneOptions) -> str:

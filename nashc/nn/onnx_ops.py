@@ -49,10 +49,11 @@ _PLAIN: dict[str, Function] = {
     "LessOrEqual": torch.le, "Log": torch.log, "MatMul": torch.matmul, "Max": lambda *xs: reduce(torch.maximum, xs),
     "Mean": lambda *xs: reduce(torch.add, xs) / len(xs), "Min": lambda *xs: reduce(torch.minimum, xs),
     "Mish": functional.mish, "Mul": torch.mul, "Neg": torch.neg, "Not": torch.logical_not, "Or": torch.logical_or,
-    "Pow": lambda x, y: torch.pow(x, y).to(x.dtype), "PRelu": lambda x, slope: torch.where(x < 0, x * slope, x), "Reciprocal": torch.reciprocal,
-    "Relu": functional.relu, "Round": torch.round, "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin,
-    "Softplus": functional.softplus, "Softsign": functional.softsign, "Sqrt": torch.sqrt, "Sub": torch.sub,
-    "Sum": lambda *xs: reduce(torch.add, xs), "Tanh": torch.tanh, "Where": torch.where,
+    "Pow": lambda x, y: torch.pow(x, y).to(x.dtype), "PRelu": lambda x, slope: torch.where(x < 0, x * slope, x),
+    "Reciprocal": torch.reciprocal, "Relu": functional.relu, "Round": torch.round, "Sigmoid": torch.sigmoid,
+    "Sign": torch.sign, "Sin": torch.sin, "Softplus": functional.softplus, "Softsign": functional.softsign,
+    "Sqrt": torch.sqrt, "Sub": torch.sub, "Sum": lambda *xs: reduce(torch.add, xs), "Tanh": torch.tanh,
+    "Where": torch.where,
 }  # fmt: skip
 for _name, _function in _PLAIN.items():
     OPS.add(_name, _plain(_function))
