@@ -1,7 +1,7 @@
 """A trained ResNet-20 whose layers become adder layers: accuracy before and after training, in float and in integers.
 
-    python benchmarks/finetune.py MODEL.onnx CIFAR OUT.onnx [--layers PATTERN,...] [--epochs 20] [--minutes 60]
-        [--images 50000] [--quantised 0.25] [--checkpoint FOLDER] [--seed 0]
+    python benchmarks/finetune.py MODEL.onnx CIFAR OUT.onnx [--layers PATTERN,...] [--epochs 10] [--minutes 60]
+        [--images 50000] [--quantised 0.25] [--start slopes|convolution|normal] [--checkpoint FOLDER] [--seed 0]
 
 MODEL.onnx is what train_cifar10.py writes, CIFAR its folder. The training images are used without their labels. The
 layers are named by patterns; by default nine layers of the second and third stage, 52 % of all multiply-accumulates.
@@ -11,7 +11,7 @@ The integer model is that of quantise.py: 8 bits, by the smallest and largest va
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ from typing import Any
 import click
 import numpy as np
 import onnx
+import torch
 from machine import heading
 from numpy.typing import NDArray
 from quantise import quantise
+from torch import Tensor
 from train_cifar10 import load
 
 from nashc.core.network import Unit
 from nashc.importer import import_model
+from nashc.nn import adder_norm
 from nashc.nn.finetune import FinetuneOptions, Progress, finetune
 from nashc.runtime import Session
 
@@ -33,6 +36,12 @@ Array = NDArray[Any]
 LAYERS = "blocks.[4578].conv[12],blocks.6.conv2"
 CALIBRATION = 256
 DEFAULT = FinetuneOptions()
+STARTS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "slopes": adder_norm.slopes_to_weights,
+    "convolution": lambda weight, x, alpha: weight,
+    "normal": lambda weight, x, alpha: torch.randn_like(weight),
+}
+"""slopes: ours. convolution: its weights. normal: N(0, 1), as AdderNet. All have the BN matched."""
 
 
 def accuracy(model: onnx.ModelProto, images: Array, labels: Array) -> float:
@@ -55,7 +64,7 @@ def chosen(model: onnx.ModelProto, patterns: Sequence[str]) -> list[str]:
 
 
 class Log:
-    """A line for each tenth of an epoch's end; progress of the run."""
+    """A line for each epoch."""
 
     def __init__(self, per_epoch: int) -> None:
         self.per_epoch, self.begin = per_epoch, time.perf_counter()
@@ -73,17 +82,19 @@ class Log:
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--layers", default=LAYERS, show_default=True)
-@click.option("--epochs", default=20, show_default=True)
+@click.option("--epochs", default=DEFAULT.epochs, show_default=True)
 @click.option("--minutes", type=float)
 @click.option("--images", default=50_000, show_default=True)
-@click.option("--quantised", default=0.25, show_default=True)
+@click.option("--quantised", default=DEFAULT.quantised, show_default=True)
 @click.option("--adder-rate", default=DEFAULT.adder_rate, show_default=True)
 @click.option("--rate", default=DEFAULT.rate, show_default=True)
 @click.option("--features", default=DEFAULT.features, show_default=True)
+@click.option("--start", type=click.Choice(tuple(STARTS)), default="slopes", show_default=True)
 @click.option("--checkpoint", type=click.Path(path_type=Path))
 @click.option("--seed", default=0, show_default=True)
-def main(model: Path, data: Path, out: Path, layers: str, images: int, **given: Any) -> None:
+def main(model: Path, data: Path, out: Path, layers: str, images: int, start: str, **given: Any) -> None:
     print(heading())
+    adder_norm.slopes_to_weights = STARTS[start]
     options = FinetuneOptions(**given)
     x = load(data, "data_batch_*.png", "train_lables.json")[0].numpy()
     test, labels = (t.numpy() for t in load(data, "test_batch.png", "test_lables.json"))

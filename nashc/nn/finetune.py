@@ -62,12 +62,16 @@ class Images(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FinetuneOptions:
-    """minutes: fewer steps than `epochs` where the first ones are too slow for that. quantised: share of the steps
-    that round to 8 bits. adder_rate: of adder weights, in standard deviations of their input a step; rate: of all
-    others, in their root mean square. features: weight of the error inside the model. bfloat16 None: where the CPU
-    multiplies it in hardware."""
+    """How long and how fast.
 
-    epochs: int = 20
+    epochs: 0 leaves the layers as they start. minutes: fewer steps where the first ones are too slow for that many
+    epochs. quantised: share of the steps that round to 8 bits, the last ones; 0 leaves the weights in float.
+    adder_rate: of adder weights, in standard deviations of their input a step; rate: of all others, in their root mean
+    square. features: weight of the error inside the model. bfloat16: None takes it where the CPU multiplies it itself.
+    checkpoint: a folder.
+    """
+
+    epochs: int = 10
     minutes: float | None = None
     batch: int = 128
     quantised: float = 0.25
@@ -82,7 +86,7 @@ class FinetuneOptions:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Of a run: `divergence` and `features` are means since the last report, seconds of this process."""
+    """After a step: means of the two parts of the loss, and seconds, since the epoch began."""
 
     step: int
     steps: int
@@ -276,6 +280,8 @@ class _Run:
     @torch.no_grad()
     def finished(self) -> Finetuned:
         """With the statistics that the final weights have on images as they are."""
+        if self.options.quantised and not self.quantised:
+            self.quantise()
         batches = torch.split(self.some(STATISTICS_IMAGES), self.options.batch)
         self.student.train()
         for i, batch in enumerate(batches):
@@ -358,11 +364,11 @@ def _check(graph: Graph, adders: Collection[str], images: Images, options: Finet
             raise NashcError("its weights are not stored as float32", where=step.where, hint="leave it a convolution")
         if graph.weight(step.inputs[1]).dim() > 4:
             raise NashcError("adder layers have one or two spatial axes", where=step.where)
-    if len(images) < options.batch or options.epochs < 1 or options.batch < 2:
+    if len(images) < options.batch or options.epochs < 0 or options.batch < 2:
         raise NashcError(
             f"{len(images)} images, batch={options.batch}, epochs={options.epochs}",
             where="finetune",
-            hint="give at least one batch of images, of two or more, and one epoch",
+            hint="give at least one batch of images, of two or more; epochs=0 only starts the layers",
         )
 
 
