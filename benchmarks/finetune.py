@@ -36,10 +36,10 @@ Array = NDArray[Any]
 LAYERS = "blocks.[4578].conv[12],blocks.6.conv2"
 CALIBRATION = 256
 DEFAULT = FinetuneOptions()
-STARTS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+STARTS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
     "slopes": adder_norm.slopes_to_weights,
-    "convolution": lambda weight, x, alpha: weight,
-    "normal": lambda weight, x, alpha: torch.randn_like(weight),
+    "convolution": lambda weight, grid, slopes, alpha: weight,
+    "normal": lambda weight, grid, slopes, alpha: torch.randn_like(weight),
 }
 """slopes: ours. convolution: its weights. normal: N(0, 1), as AdderNet. All have the BN matched."""
 

@@ -134,10 +134,11 @@ class AdderNorm(nn.Module):
         """
         self.unit.copy_(x.std().clamp_min(1e-6))
         self.limit(x)
+        table = slope_table(x)
         best = torch.full((len(weight),), -1.0)
         chosen = torch.zeros_like(weight)
         for alpha in ALPHAS:
-            tried = slopes_to_weights(weight, x, alpha).clamp(self.low, self.high)
+            tried = slopes_to_weights(weight, *table, alpha).clamp(self.low, self.high)
             self.weight.copy_(tried)
             match = _moments(self.distance(x), y)[-1]
             better = match > best
@@ -190,31 +191,30 @@ class AdderNorm(nn.Module):
         return [adder, norm], {adder.input[1]: _array(self.rounded_weight()), **stored}
 
 
-def slopes_to_weights(weight: Tensor, x: Tensor, alpha: float) -> Tensor:
-    """w with the slopes weight / (alpha * rms), for weight [M, C/groups, ...] and inputs x [N, C, ...]."""
+def slope_table(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of w for each channel of x [N, C, ...], and the slopes a(w) there, which do not fall: both [C, GRID]."""
     channels = x.transpose(0, 1).flatten(1)
     samples = channels[:, :: max(1, channels.shape[1] // SAMPLES)]
     low, high = samples.amin(1, keepdim=True), samples.amax(1, keepdim=True)
     grid = low + (high - low) * torch.linspace(0, 1, GRID, device=x.device) ** 2  # finer where most values are
-    slopes = _slopes(samples, grid)
+    centred = samples - samples.mean(1, keepdim=True)
+    variance = centred.square().mean(1).clamp_min(1e-12)
+    slopes = [(centred * (samples - w[:, None]).abs()).mean(1) / -variance for w in grid.t()]
+    return grid, torch.cummax(torch.stack(slopes, 1), 1).values.contiguous()
+
+
+def slopes_to_weights(weight: Tensor, grid: Tensor, slopes: Tensor, alpha: float) -> Tensor:
+    """w with the slopes weight / (alpha * rms), for weight [M, C/groups, ...] and the table of its inputs."""
     rms = weight.flatten(1).square().mean(1).sqrt().clamp_min(1e-12)
     wanted = (weight / (alpha * rms).view(-1, *[1] * (weight.dim() - 1))).clamp(-1, 1)
     m, c = weight.shape[:2]
-    groups = x.shape[1] // c
+    groups = len(grid) // c
     found = wanted.view(groups, m // groups, c, -1).permute(0, 2, 1, 3).reshape(groups * c, -1).contiguous()
     i = torch.searchsorted(slopes, found).clamp(1, GRID - 1)
     below, above = slopes.gather(1, i - 1), slopes.gather(1, i)
     share = ((found - below) / (above - below).clamp_min(1e-9)).clamp(0, 1)
     w = torch.lerp(grid.gather(1, i - 1), grid.gather(1, i), share)
     return w.view(groups, c, m // groups, -1).permute(0, 2, 1, 3).reshape(weight.shape)
-
-
-def _slopes(samples: Tensor, grid: Tensor) -> Tensor:
-    """a(w) [C, grid] of samples [C, n], not falling."""
-    centred = samples - samples.mean(1, keepdim=True)
-    variance = centred.square().mean(1).clamp_min(1e-12)
-    columns = [(centred * -(samples - w[:, None]).abs()).mean(1) / variance for w in grid.t()]
-    return torch.cummax(torch.stack(columns, 1), 1).values.contiguous()
 
 
 def _moments(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -17,7 +17,7 @@ from onnx_nets import net, run, save
 from nashc.core.network import Unit
 from nashc.errors import NashcError
 from nashc.importer import import_model
-from nashc.nn.adder_norm import STEP, WEIGHT_LEVELS, AdderNorm, slopes_to_weights
+from nashc.nn.adder_norm import STEP, WEIGHT_LEVELS, AdderNorm, slope_table, slopes_to_weights
 from nashc.nn.augment import moved_and_flipped
 from nashc.nn.distill import Distillation
 from nashc.nn.finetune import CHECKPOINT, FinetuneOptions, Progress, finetune
@@ -215,7 +215,7 @@ def test_slopes_are_those_of_the_convolution(seed: int, groups: int, signed: boo
     inputs = torch.from_numpy(x.astype(np.float32))
     rms = v.flatten(1).square().mean(1).sqrt()
     alpha = 1.25 / float(rms.min())
-    w = slopes_to_weights(v, inputs, alpha)
+    w = slopes_to_weights(v, *slope_table(inputs), alpha)
     for m in range(len(v)):
         for c in range(v.shape[1]):
             values = inputs[:, m // 2 * v.shape[1] + c].flatten().double()
