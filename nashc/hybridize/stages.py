@@ -1,0 +1,201 @@
+"""A simplified model as stages: the groups of nodes that the accelerator runs in one pass, and their values.
+
+A stage reads values that are quantised, computes in wide numbers, and ends in one value that is quantised: so a hybrid
+rounds exactly where the accelerator requantises (importer.group). Values that a stage only moves keep the step of what
+it reads; all values that have to share a step form a class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from nashc.hybridize.statistics import Window
+from nashc.importer.group import Group
+from nashc.importer.layout import Layout
+from nashc.importer.ops import MOVES, RENAMES, has_weights
+from nashc.importer.partition import groups
+from nashc.ops import DOMAIN
+from nashc.passes.graph import array, is_constant, is_op, mark_constants, new_initializer, static_shape
+
+Array = NDArray[Any]
+EXACT_MOVES = tuple(op for op in MOVES if op not in ("Resize", "Upsample", "Expand", "Pad"))
+KEEPS_STEP = (*EXACT_MOVES, "MaxPool", "GlobalMaxPool", "Identity", "Dropout")
+"""Operators whose outputs are among their inputs."""
+OUTPUT_FUNCTIONS = ("Softmax", "LogSoftmax", "ArgMax", "Sigmoid", "TopK")
+"""At the end of a model, what the host makes of the last map: it reads 8 bits and is not quantised itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """The node with weights of a stage. `window` is None where weights are rounded without reconstruction."""
+
+    node: str
+    op: str
+    weight: str
+    bias: str
+    axis: int
+    window: Window | None
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Nodes that run in one pass. inputs: computed values that it reads; output: the value that it ends in."""
+
+    nodes: tuple[str, ...]
+    inputs: tuple[str, ...]
+    output: str
+    weighted: Weighted | None = None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A model in stages, in an order that respects data flow.
+
+    shapes: of every computed value, for one image. steps: value -> its class, for every value that is quantised; the
+    first of a class names it. adders: class -> weights that need the step of the class (AdderConv).
+    """
+
+    model: onnx.ModelProto
+    stages: tuple[Stage, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    steps: dict[str, str]
+    moved: frozenset[str]
+    adders: dict[str, tuple[Array, ...]]
+    tensors: dict[str, Array] = field(repr=False)
+
+
+def staged(model: ir.Model) -> Staged:
+    """Stages of a model that `simplify` has prepared, with static shapes. Every Conv gets weights and a bias of its own,
+    in place."""
+    graph = model.graph
+    mark_constants(graph)
+    for node in graph:
+        if is_op(node, "Conv") and array(node.inputs[1]) is not None:
+            _own_operands(graph, node)
+    layout = Layout(graph)
+    found = [(group, _stage(group)) for group in groups(graph, layout)]
+    inputs = tuple(v.name or "" for v in graph.inputs if v.name not in graph.initializers and v.uses())
+    outputs = tuple(v.name or "" for v in graph.outputs if not is_constant(v))
+    shapes = {v.name: static_shape(v) for node in graph for v in node.outputs if v.name and static_shape(v) is not None}
+    shapes |= {v.name: static_shape(v) for v in graph.inputs}
+    steps, moved, adders = _classes(graph, found, inputs, outputs)
+    proto = ir.to_proto(model)
+    tensors = {n: v.const_value.numpy() for n, v in graph.initializers.items() if v.const_value is not None}
+    return Staged(
+        proto,
+        tuple(s for _, s in found),
+        inputs,
+        outputs,
+        shapes,
+        steps,
+        frozenset(moved),
+        adders,
+        tensors,  # type: ignore[arg-type]
+    )
+
+
+def _own_operands(graph: ir.Graph, node: ir.Node) -> None:
+    weights, bias = array(node.inputs[1]), array(node.inputs[2]) if len(node.inputs) > 2 else None
+    if weights is None or (bias is None and len(node.inputs) > 2 and node.inputs[2] is not None):
+        return
+    if len(node.inputs) < 3:
+        node.resize_inputs(3)
+    bias = np.zeros(len(weights), weights.dtype) if bias is None else bias
+    node.replace_input_with(1, new_initializer(graph, f"{node.name}_weight", weights))
+    node.replace_input_with(2, new_initializer(graph, f"{node.name}_bias", bias))
+
+
+def _stage(group: Group) -> Stage:
+    inside = {v for node in group.nodes for v in node.outputs}
+    reads = [v for node in group.nodes for v in node.inputs if v is not None and v not in inside and not is_constant(v)]
+    names = tuple(dict.fromkeys(v.name or "" for v in reads))
+    nodes = tuple(node.name or "" for node in group.nodes)
+    return Stage(nodes, names, group.output.name or "", _weighted(group.head))
+
+
+def _weighted(node: ir.Node) -> Weighted | None:
+    if not has_weights(node) or node.domain == DOMAIN:
+        return None
+    weights, bias = array(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
+    out, x = static_shape(node.outputs[0]), static_shape(node.inputs[0])  # type: ignore[arg-type]
+    if weights is None or weights.dtype != np.float32 or out is None or x is None:
+        return None
+    names = ((node.inputs[1].name or "") if node.inputs[1] else "", (bias.name or "") if bias is not None else "")
+    if is_op(node, "Conv"):
+        macs = int(np.prod(out)) * int(np.prod(weights.shape[1:]))
+        return Weighted(node.name or "", "Conv", *names, 0, _window(node, weights, x, out), macs)
+    if is_op(node, "Gemm"):
+        transposed = node.attributes.get_int("transB", 0) == 1
+        plain = node.attributes.get_int("transA", 0) == 0 and node.attributes.get_float("alpha", 1.0) == 1.0
+        plain = plain and node.attributes.get_float("beta", 1.0) == 1.0
+        axis = 0 if transposed else 1
+        return Weighted(node.name or "", "Gemm", *names, axis, None, weights.size) if plain else None
+    if is_op(node, "MatMul") and weights.ndim == 2:
+        return Weighted(node.name or "", "MatMul", *names, 1, None, int(np.prod(out)) * weights.shape[0])
+    if is_op(node, "ConvTranspose") and node.attributes.get_int("group", 1) == 1:
+        macs = int(np.prod(x)) * int(np.prod(weights.shape[1:]))
+        return Weighted(node.name or "", "ConvTranspose", *names, 1, None, macs)
+    return None
+
+
+def _window(node: ir.Node, weights: Array, x: tuple[int, ...], out: tuple[int, ...]) -> Window:
+    rank = weights.ndim - 2
+    ones = (1,) * rank
+    kernel = weights.shape[2:]
+    strides = tuple(node.attributes.get_ints("strides") or ones)
+    dilations = tuple(node.attributes.get_ints("dilations") or ones)
+    pads = tuple(node.attributes.get_ints("pads") or (0,) * (2 * rank))
+    mode = node.attributes.get_string("auto_pad", "NOTSET")
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+        total = [max((o - 1) * s + r - i, 0) for o, s, r, i in zip(out[2:], strides, reach, x[2:], strict=True)]
+        small, large = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+        pads = (*small, *large) if mode == "SAME_UPPER" else (*large, *small)
+    return Window(kernel, strides, dilations, pads, node.attributes.get_int("group", 1))
+
+
+def _classes(
+    graph: ir.Graph, found: list[tuple[Group, Stage]], inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> tuple[dict[str, str], set[str], dict[str, tuple[Array, ...]]]:
+    """The class of every quantised value, the values that a move made, and the adder weights of each class."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for name in inputs:
+        parent[name] = name
+    moved: set[str] = set()
+    for group, stage in found:
+        value = group.output
+        if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
+            continue
+        if stage.output in outputs and is_op(group.head, *OUTPUT_FUNCTIONS) and len(group.nodes) == 1:
+            continue
+        if is_op(group.head, *KEEPS_STEP) and len(group.nodes) == 1 and all(n in parent for n in stage.inputs):
+            parent[stage.output] = root(stage.inputs[0])
+            for other in stage.inputs[1:]:
+                parent[root(other)] = root(stage.inputs[0])
+            moved.add(stage.output)
+        else:
+            parent[stage.output] = stage.output
+    weights: dict[str, tuple[Array, ...]] = {}
+    for node in graph:
+        x = node.inputs[0] if node.inputs else None
+        if node.domain == DOMAIN and node.op_type == "AdderConv" and x is not None and x.name in parent:
+            w = array(node.inputs[1])
+            if w is not None:
+                weights[root(x.name)] = (*weights.get(root(x.name), ()), w)
+    views = {g.output.name or "" for g, s in found if is_op(g.head, *RENAMES) and s.output in moved}
+    return {name: root(name) for name in parent}, moved | views, weights

@@ -1,0 +1,100 @@
+"""All calibration images through a model, one stage after the other.
+
+Every value that a later stage reads is kept for all images, and dropped after its last reader: one pass computes what
+layer after layer needs, where running the model anew for every layer would cost the square of its depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from nashc.hybridize.stages import Stage, Staged
+from nashc.runtime.session import run, start
+
+Array = NDArray[Any]
+
+
+class Part:
+    """Some nodes of a model in onnxruntime, for one image at a time; `replaced` are other values of stored tensors."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        nodes: Sequence[onnx.NodeProto],
+        inputs: Mapping[str, tuple[int, ...]],
+        outputs: Sequence[str],
+        tensors: Mapping[str, Array],
+        *,
+        native: bool,
+        threads: int = 1,
+    ) -> None:
+        read = {name for node in nodes for name in node.input} - set(inputs)
+        graph = onnx.helper.make_graph(
+            list(nodes),
+            "part",
+            [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in inputs.items()],
+            [onnx.ValueInfoProto(name=n) for n in outputs],
+            [numpy_helper.from_array(tensors[n], n) for n in sorted(read & set(tensors))],
+        )
+        made = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
+        self.outputs = list(outputs)
+        self._session = start(made, threads, native=native)
+
+    def images(self, given: Mapping[str, Array], workers: int) -> list[Array]:
+        """Outputs [N, ...] for inputs [N, ...], image by image on so many threads."""
+        count = len(next(iter(given.values())))
+
+        def one(i: int) -> list[Array]:
+            return run(self._session, self.outputs, {name: values[i] for name, values in given.items()})
+
+        first = one(0)
+        results = [np.empty((count, *v.shape), v.dtype) for v in first]
+
+        def store(i: int) -> None:
+            for result, value in zip(results, first if i == 0 else one(i), strict=True):
+                result[i] = value
+
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(store, range(count)))
+        return results
+
+
+def last_readers(staged: Staged) -> dict[str, int]:
+    """Index of the last stage that reads a value; outputs of the model are read to the end."""
+    found = {name: i for i, stage in enumerate(staged.stages) for name in stage.inputs}
+    return found | dict.fromkeys(staged.outputs, len(staged.stages))
+
+
+def nodes_of(staged: Staged, names: Iterable[str]) -> list[onnx.NodeProto]:
+    """The nodes of these names, with those that prepare their constants."""
+    nodes = {node.name: node for node in staged.model.graph.node}
+    makers = {name: node for node in staged.model.graph.node for name in node.output}
+    wanted: dict[str, onnx.NodeProto] = {}
+    inside = set(names)
+    computed = {out for stage in staged.stages for n in stage.nodes for out in nodes[n].output}
+
+    def add(node: onnx.NodeProto) -> None:
+        if node.name in wanted:
+            return
+        for name in node.input:
+            if name in makers and name not in computed:
+                add(makers[name])
+        wanted[node.name] = node
+
+    for node in staged.model.graph.node:
+        if node.name in inside:
+            add(node)
+    return list(wanted.values())
+
+
+def stage_part(staged: Staged, stage: Stage, tensors: Mapping[str, Array], *, native: bool) -> Part:
+    """One stage in onnxruntime."""
+    shapes = {name: staged.shapes[name] for name in stage.inputs}
+    return Part(staged.model, nodes_of(staged, stage.nodes), shapes, [stage.output], tensors, native=native)

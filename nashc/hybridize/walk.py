@@ -1,0 +1,135 @@
+"""One pass through the stages that turns a float model into an integer one, layer by layer.
+
+Two streams run side by side: the float model, and the integer model as far as it is made. Each layer is reconstructed
+on what its inputs really are in the integer model, so that it also makes good what earlier layers lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nashc.hybridize.layer_types import LayerType
+from nashc.hybridize.reconstruct import Rounded, plain, reconstruct
+from nashc.hybridize.stages import Stage, Staged, Weighted
+from nashc.hybridize.statistics import Moments, moments
+from nashc.hybridize.steps import Range, Seen, adder_step, codes, real, seen, step_for
+from nashc.hybridize.streams import last_readers, stage_part
+from nashc.runtime.chain import Step
+
+Array = NDArray[Any]
+
+
+def ranges(staged: Staged, images: Mapping[str, Array], *, workers: int) -> tuple[dict[str, Seen], dict[str, Array]]:
+    """What every class of values holds in the float model, and the model's outputs [N, ...]."""
+    found: dict[str, Seen] = {}
+
+    def note(name: str, values: Array) -> None:
+        if name in staged.steps:
+            key, now = staged.steps[name], seen(values)
+            found[key] = found[key].joined(now) if key in found else now
+
+    values = dict(images)
+    for name in staged.inputs:
+        note(name, values[name])
+    last = last_readers(staged)
+    for i, stage in enumerate(staged.stages):
+        part = stage_part(staged, stage, staged.tensors, native=True)
+        values[stage.output] = part.images({n: values[n] for n in stage.inputs}, workers)[0]
+        if stage.output not in staged.moved:
+            note(stage.output, values[stage.output])
+        _forget(values, last, i)
+    return found, {name: values[name] for name in staged.outputs}
+
+
+def steps(staged: Staged, found: Mapping[str, Seen], rule: Callable[[Seen], Range]) -> dict[str, Step]:
+    """The step of every quantised value; inputs of the model take all of their range."""
+    chosen: dict[str, Step] = {}
+    whole = {staged.steps[name] for name in (*staged.inputs, *staged.outputs) if name in staged.steps}
+    for key, values in found.items():
+        if key in staged.adders:
+            chosen[key] = adder_step(values, staged.adders[key])
+        else:
+            chosen[key] = step_for(*((values.lowest, values.highest) if key in whole else rule(values)))
+    return {name: chosen[key] for name, key in staged.steps.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a walk stands: a layer, the moments of its inputs, and all values that later stages read."""
+
+    index: int
+    stage: Stage
+    layer: Weighted
+    moments: Moments | None
+    integer: Mapping[str, Array]
+
+
+def walk(
+    staged: Staged,
+    step: Mapping[str, Step],
+    images: Mapping[str, Array],
+    choice: Mapping[str, LayerType],
+    *,
+    workers: int,
+    visit: Callable[[Place], None] | None = None,
+    progress: Callable[[float], None] | None = None,
+    follow_errors: bool = True,
+) -> tuple[dict[str, Rounded], dict[str, Array]]:
+    """The rounded weights of every layer of `choice` (node name -> type), and the outputs of the integer model.
+
+    `visit` is called before a layer is rounded. follow_errors False reconstructs on the float model's inputs.
+    """
+    made: dict[str, Rounded] = {}
+    tensors = dict(staged.tensors)
+    floats = dict(images)
+    integers = {name: codes(values, step[name]) for name, values in images.items()}
+
+    def now(name: str) -> Array:
+        return real(integers[name], step[name]) if name in step else integers[name]
+
+    last = last_readers(staged)
+    for i, stage in enumerate(staged.stages):
+        layer = stage.weighted
+        given = {n: floats[n] for n in stage.inputs}
+        floats[stage.output] = stage_part(staged, stage, staged.tensors, native=True).images(given, workers)[0]
+        given = {n: now(n) for n in stage.inputs}
+        if layer is not None and layer.node in choice:
+            found = None
+            if layer.window is not None:
+                x = stage.inputs[0]
+                other = given[x] if follow_errors else floats[x]
+                found = moments(layer.window, floats[x][:, 0], other[:, 0])
+            if visit is not None:
+                visit(Place(i, stage, layer, found, integers))
+            made[layer.node] = fitted(staged, layer, choice[layer.node], found)
+            tensors |= replaced(layer, made[layer.node])
+        result = stage_part(staged, stage, tensors, native=True).images(given, workers)[0]
+        integers[stage.output] = codes(result, step[stage.output]) if stage.output in step else result
+        for values in (floats, integers):
+            _forget(values, last, i)
+        if progress is not None:
+            progress((i + 1) / len(staged.stages))
+    return made, {name: now(name) for name in staged.outputs}
+
+
+def fitted(staged: Staged, layer: Weighted, kind: LayerType, found: Moments | None) -> Rounded:
+    """The layer's weights as a type."""
+    weights = np.moveaxis(staged.tensors[layer.weight], layer.axis, 0)
+    bias = staged.tensors.get(layer.bias)
+    return plain(kind, weights, bias) if found is None else reconstruct(kind, weights, bias, found)
+
+
+def replaced(layer: Weighted, rounded: Rounded) -> dict[str, Array]:
+    """Stored tensors of the layer with rounded weights."""
+    found = {layer.weight: np.ascontiguousarray(np.moveaxis(rounded.weights, 0, layer.axis))}
+    return found | ({layer.bias: rounded.bias} if layer.bias else {})
+
+
+def _forget(values: dict[str, Array], last: Mapping[str, int], i: int) -> None:
+    for name in [name for name in values if last.get(name, -1) <= i]:
+        del values[name]
