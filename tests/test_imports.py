@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 STAIR = (
     {"cli", "__main__"},
     {"nas", "export", "report"},
+    {"check", "hybridize"},
     {"compiler", "artifact", "runtime", "nn"},
     {"passes", "importer", "search"},
     {"ops", "board", "data", "hw", "targets"},
@@ -26,7 +27,7 @@ STAIR = (
 """From the top down: a part imports parts of its own step or of the steps below it."""
 HEIGHT = {part: len(STAIR) - i for i, step in enumerate(STAIR) for part in step}
 TORCH = {"nn", "nas", "export"}
-IR_BORDER = {"passes", "importer", "compiler", "artifact", "runtime"}
+IR_BORDER = {"passes", "importer", "compiler", "artifact", "runtime", "hybridize"}
 IMPORT_NAMES = {"pillow": "PIL", "protobuf": "google"}
 """Distributions whose import name is not their own with `_` for `-`."""
 

@@ -1,0 +1,5 @@
+"""python -m nashc."""
+
+from nashc.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""python -m nashc.cli."""
+
+from nashc.cli import main
+
+main()
