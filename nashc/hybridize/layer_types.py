@@ -24,8 +24,7 @@ LARGEST_SHIFT = 127
 class LayerType:
     """A type of layer: `levels` are the weights that it holds, up to a positive scale for each output channel.
 
-    bits: stored width of one term of one weight. lut: cost of a lane, for the order of candidates only (FACTS.md, "FPGA
-    cost of a lane"); what a design costs is for `compile` to say.
+    bits: stored width of one term of one weight.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Rounding of a layer's weights so that its outputs, not the weights, stay close: second-order reconstruction.
 
 With the float weights W, inputs x of the float model and x' of the integer model, both centred, it looks for levels Q
-and a scale s for each output channel that minimise E|W x - s Q x'|^2. The best real weights are W* = W E[x x'] A^-1 with
-A = E[x' x'] (damped), and what is left to minimise is (W* - sQ) A (W* - sQ)'. Cyclic coordinate descent does that, one
+and a scale s for each output channel that minimise E|W x - s Q x'|^2. The best real weights are W* = W E[x x'] A^-1
+with A = E[x' x'] (damped), and what is left to minimise is (W* - sQ) A (W* - sQ)'. Cyclic coordinate descent does that, one
 input at a time for all output channels at once (QuantEase, arXiv 2309.01885; GPTQ, arXiv 2210.17323, is its first sweep
 with other weights). The means are left to the bias: b' = b + W E[x] - s Q E[x'].
 """
@@ -76,7 +76,8 @@ def plain(kind: LayerType, weights: Array, bias: Array | None) -> Rounded:
 def _damped(integer: Array) -> Array:
     k = integer.shape[-1]
     ridge = DAMPING * np.trace(integer, axis1=1, axis2=2) / k
-    return integer + np.maximum(ridge, 1e-12)[:, None, None] * np.eye(k)
+    damped: Array = integer + np.maximum(ridge, 1e-12)[:, None, None] * np.eye(k)
+    return damped
 
 
 def _fit(kind: LayerType, best: Array, a: Array) -> tuple[NDArray[np.intp], Array]:

@@ -74,8 +74,10 @@ class Staged:
 
 
 def staged(model: ir.Model) -> Staged:
-    """Stages of a model that `simplify` has prepared, with static shapes. Every Conv gets weights and a bias of its own,
-    in place."""
+    """Stages of a model that `simplify` has prepared, with static shapes.
+
+    Every Conv gets weights and a bias of its own, in place.
+    """
     graph = model.graph
     mark_constants(graph)
     for node in graph:
@@ -85,8 +87,11 @@ def staged(model: ir.Model) -> Staged:
     found = [(group, _stage(group)) for group in groups(graph, layout)]
     inputs = tuple(v.name or "" for v in graph.inputs if v.name not in graph.initializers and v.uses())
     outputs = tuple(v.name or "" for v in graph.outputs if not is_constant(v))
-    shapes = {v.name: static_shape(v) for node in graph for v in node.outputs if v.name and static_shape(v) is not None}
-    shapes |= {v.name: static_shape(v) for v in graph.inputs}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in (*graph.inputs, *(v for node in graph for v in node.outputs)):
+        shape = static_shape(value)
+        if value.name and shape is not None:
+            shapes[value.name] = shape
     steps, moved, adders = _classes(graph, found, inputs, outputs)
     proto = ir.to_proto(model)
     tensors = {n: v.const_value.numpy() for n, v in graph.initializers.items() if v.const_value is not None}
@@ -99,7 +104,7 @@ def staged(model: ir.Model) -> Staged:
         steps,
         frozenset(moved),
         adders,
-        tensors,  # type: ignore[arg-type]
+        tensors,
     )
 
 

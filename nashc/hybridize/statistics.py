@@ -34,7 +34,7 @@ class Window:
         padded = np.pad(image, pads) if any(self.pads) else image
         reach = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
         axes = tuple(range(1, rank + 1))
-        view = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=axes)  # type: ignore[call-overload]
+        view: Any = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=axes)
         view = view[(slice(None), *(slice(None, None, s) for s in self.strides))]
         view = view[(Ellipsis, *(slice(None, None, d) for d in self.dilations))]
         sizes = view.shape[1 : rank + 1]

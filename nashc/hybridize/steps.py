@@ -90,7 +90,7 @@ def adder_step(values: Seen, weights: tuple[Array, ...]) -> Step:
         return float(np.mean(x**2)) + float(np.mean([np.mean(v**2) for v in w]))
 
     scale = min(np.geomspace(0.1, 1.0, 60) * largest, key=error)
-    return Step(float(np.float32(scale)), np.zeros((), np.int8 if signed else np.uint8))
+    return Step(float(np.float32(scale)), np.zeros((), np.int8) if signed else np.zeros((), np.uint8))
 
 
 def codes(values: Array, step: Step) -> Array:
@@ -102,7 +102,8 @@ def codes(values: Array, step: Step) -> Array:
 
 def real(stored: Array, step: Step) -> Array:
     """The float32 values of bytes."""
-    return (stored.astype(np.float32) - np.float32(int(step.zero_point))) * np.float32(step.scale)
+    values: Array = (stored.astype(np.float32) - np.float32(int(step.zero_point))) * np.float32(step.scale)
+    return values
 
 
 def rounded(values: Array, step: Step) -> Array:
