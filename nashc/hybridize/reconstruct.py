@@ -2,9 +2,9 @@
 
 With the float weights W, inputs x of the float model and x' of the integer model, both centred, it looks for levels Q
 and a scale s for each output channel that minimise E|W x - s Q x'|^2. The best real weights are W* = W E[x x'] A^-1
-with A = E[x' x'] (damped), and what is left to minimise is (W* - sQ) A (W* - sQ)'. Cyclic coordinate descent does that, one
-input at a time for all output channels at once (QuantEase, arXiv 2309.01885; GPTQ, arXiv 2210.17323, is its first sweep
-with other weights). The means are left to the bias: b' = b + W E[x] - s Q E[x'].
+with A = E[x' x'] (damped), and what is left to minimise is (W* - sQ) A (W* - sQ)'. Cyclic coordinate descent does that,
+one input at a time for all output channels at once (QuantEase, arXiv 2309.01885; GPTQ, arXiv 2210.17323, is its first
+sweep with other weights). The means are left to the bias: b' = b + W E[x] - s Q E[x'].
 """
 
 from __future__ import annotations

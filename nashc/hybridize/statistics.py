@@ -41,7 +41,8 @@ class Window:
         count = int(np.prod(sizes))
         flat = np.unravel_index(np.arange(count) if places is None else places, sizes)
         windows = view[(slice(None), *flat)].reshape(self.group, image.shape[0] // self.group, len(flat[0]), -1)
-        return windows.transpose(0, 2, 1, 3).reshape(self.group, len(flat[0]), -1)
+        cut: Array = windows.transpose(0, 2, 1, 3).reshape(self.group, len(flat[0]), -1)
+        return cut
 
     def places(self, spatial: tuple[int, ...]) -> int:
         """Number of outputs for inputs of these spatial sizes."""

@@ -97,13 +97,14 @@ def codes(values: Array, step: Step) -> Array:
     """The bytes of real values."""
     kind = step.zero_point.dtype
     limits = np.iinfo(kind)
-    return np.clip(np.rint(values / np.float32(step.scale)) + int(step.zero_point), limits.min, limits.max).astype(kind)
+    nearest: Array = np.rint(values / np.float32(step.scale)) + int(step.zero_point)
+    return nearest.clip(limits.min, limits.max).astype(kind)
 
 
 def real(stored: Array, step: Step) -> Array:
     """The float32 values of bytes."""
-    values: Array = (stored.astype(np.float32) - np.float32(int(step.zero_point))) * np.float32(step.scale)
-    return values
+    found: Array = (stored.astype(np.float32) - np.float32(int(step.zero_point))) * np.float32(step.scale)
+    return found
 
 
 def rounded(values: Array, step: Step) -> Array:
