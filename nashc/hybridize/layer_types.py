@@ -62,7 +62,7 @@ def _shift_terms(terms: int) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def shift_codes(kind: LayerType, levels: NDArray[np.intp]) -> NDArray[np.int8]:
+def shift_codes(kind: LayerType, levels: NDArray[np.int16]) -> NDArray[np.int8]:
     """Codes [terms, ...] of the levels of a shift type."""
     made = _shift_terms(kind.terms)
     table = np.array([made[round(v * 2 ** (SHIFT_CODES - 1))] for v in kind.levels], np.int8)

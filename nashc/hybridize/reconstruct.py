@@ -32,11 +32,11 @@ FEW_INPUTS = 64
 class Rounded:
     """Weights of a layer as levels of its type.
 
-    levels [M, ...] index kind.levels; scale [M] and bias [M] are of the output channel.
+    levels [M, ...], int16, index kind.levels; scale [M] and bias [M] are of the output channel.
     """
 
     kind: LayerType
-    levels: NDArray[np.intp]
+    levels: NDArray[np.int16]
     scale: NDArray[np.float32]
     bias: NDArray[np.float32]
 
@@ -59,7 +59,7 @@ def reconstruct(kind: LayerType, weights: Array, bias: Array | None, moments: Mo
     old = np.zeros(len(weights)) if bias is None else bias.astype(np.float64)
     return Rounded(
         kind,
-        levels.reshape(weights.shape),
+        levels.reshape(weights.shape).astype(np.int16),
         scale.reshape(-1).astype(np.float32),
         (old + means.reshape(-1)).astype(np.float32),
     )
@@ -70,7 +70,7 @@ def plain(kind: LayerType, weights: Array, bias: Array | None) -> Rounded:
     w = weights.astype(np.float64).reshape(1, len(weights), -1)
     levels, scale = _nearest(kind, w, np.ones((1, w.shape[2])))
     bias = np.zeros(len(weights), np.float32) if bias is None else bias.astype(np.float32)
-    return Rounded(kind, levels.reshape(weights.shape), scale.reshape(-1).astype(np.float32), bias)
+    return Rounded(kind, levels.reshape(weights.shape).astype(np.int16), scale.reshape(-1).astype(np.float32), bias)
 
 
 def _damped(integer: Array) -> Array:

@@ -6,6 +6,7 @@ of all layers before. They are drawn from the same places of the same images.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,17 +68,17 @@ class Moments:
     integer_mean: Array
 
 
-def moments(window: Window, float_images: Array, integer_images: Array, seed: int = 0) -> Moments:
-    """Of [N, C, *spatial] images of both streams."""
-    places = window.places(float_images.shape[2:])
-    each = min(places, max(1, MOST_WINDOWS // len(float_images)))
+def moments(window: Window, floats: Array, integers: Array, read: Callable[[Array], Array], seed: int = 0) -> Moments:
+    """Of [N, 1, C, *spatial] images of both streams; `read` gives the real values of an image of the second."""
+    places = window.places(floats.shape[3:])
+    each = min(places, max(1, MOST_WINDOWS // len(floats)))
     generator = np.random.default_rng(seed)
     x: list[Array] = []
     q: list[Array] = []
-    for a, b in zip(float_images, integer_images, strict=True):
+    for a, b in zip(floats, integers, strict=True):
         chosen = None if each == places else generator.choice(places, each, replace=False)
-        x.append(window.cut(a, chosen))
-        q.append(window.cut(b, chosen))
+        x.append(window.cut(a[0], chosen))
+        q.append(window.cut(read(b[0]), chosen))
     return _moments(np.concatenate(x, axis=1), np.concatenate(q, axis=1))
 
 

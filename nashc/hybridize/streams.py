@@ -6,8 +6,10 @@ layer after layer needs, where running the model anew for every layer would cost
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from tempfile import TemporaryFile
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,21 @@ from nashc.hybridize.stages import Stage, Staged
 from nashc.runtime.session import run, start
 
 Array = NDArray[Any]
+Convert = Callable[[str, Array], Array]
+NOTHING: Mapping[str, Array] = MappingProxyType({})
+IN_MEMORY = 2**28
+"""Bytes of a value of all images; larger ones lie in a file without a name, whose pages the system may take back."""
+
+
+def _as_it_is(name: str, value: Array) -> Array:
+    return value
+
+
+def _room(shape: tuple[int, ...], dtype: Any) -> Array:
+    if int(np.prod(shape)) * np.dtype(dtype).itemsize <= IN_MEMORY:
+        return np.empty(shape, dtype)
+    with TemporaryFile(prefix="nashc-") as file:  # the mapping outlives its file
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 class Part:
@@ -47,15 +64,29 @@ class Part:
         self.outputs = list(outputs)
         self._session = start(made, threads, native=native)
 
-    def images(self, given: Mapping[str, Array], workers: int) -> list[Array]:
-        """Outputs [N, ...] for inputs [N, ...], image by image on so many threads."""
+    def images(
+        self,
+        given: Mapping[str, Array],
+        workers: int,
+        *,
+        read: Convert = _as_it_is,
+        keep: Convert = _as_it_is,
+        shared: Mapping[str, Array] = NOTHING,
+    ) -> list[Array]:
+        """Outputs [N, ...] for inputs [N, ...], image by image on so many threads.
+
+        `read` makes of stored values what the session takes, `keep` of its outputs what is stored, each for one image
+        and by name. `shared` inputs are the same for all images.
+        """
         count = len(next(iter(given.values())))
 
         def one(i: int) -> list[Array]:
-            return run(self._session, self.outputs, {name: values[i] for name, values in given.items()})
+            inputs = {name: read(name, values[i]) for name, values in given.items()}
+            found = run(self._session, self.outputs, {**inputs, **shared})
+            return [keep(name, value) for name, value in zip(self.outputs, found, strict=True)]
 
         first = one(0)
-        results = [np.empty((count, *v.shape), v.dtype) for v in first]
+        results = [_room((count, *v.shape), v.dtype) for v in first]
 
         def store(i: int) -> None:
             for result, value in zip(results, first if i == 0 else one(i), strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,43 +79,44 @@ def walk(
     workers: int,
     visit: Callable[[Place], None] | None = None,
     progress: Callable[[float], None] | None = None,
-    follow_errors: bool = True,
 ) -> tuple[dict[str, Rounded], dict[str, Array]]:
     """The rounded weights of every layer of `choice` (node name -> type), and the outputs of the integer model.
 
-    `visit` is called before a layer is rounded. follow_errors False reconstructs on the float model's inputs.
+    `visit` is called before a layer is rounded.
     """
     made: dict[str, Rounded] = {}
     tensors = dict(staged.tensors)
     floats = dict(images)
     integers = {name: codes(values, step[name]) for name, values in images.items()}
 
-    def now(name: str) -> Array:
-        return real(integers[name], step[name]) if name in step else integers[name]
+    def read(name: str, stored: Array) -> Array:
+        return real(stored, step[name]) if name in step else stored
+
+    def keep(name: str, value: Array) -> Array:
+        return codes(value, step[name]) if name in step else value
 
     last = last_readers(staged)
     for i, stage in enumerate(staged.stages):
         layer = stage.weighted
         given = {n: floats[n] for n in stage.inputs}
         floats[stage.output] = stage_part(staged, stage, staged.tensors, native=True).images(given, workers)[0]
-        given = {n: now(n) for n in stage.inputs}
         if layer is not None and layer.node in choice:
             found = None
             if layer.window is not None:
                 x = stage.inputs[0]
-                other = given[x] if follow_errors else floats[x]
-                found = moments(layer.window, floats[x][:, 0], other[:, 0])
+                found = moments(layer.window, floats[x], integers[x], partial(read, x))
             if visit is not None:
                 visit(Place(i, stage, layer, found, integers))
             made[layer.node] = fitted(staged, layer, choice[layer.node], found)
             tensors |= replaced(layer, made[layer.node])
-        result = stage_part(staged, stage, tensors, native=True).images(given, workers)[0]
-        integers[stage.output] = codes(result, step[stage.output]) if stage.output in step else result
+        given = {n: integers[n] for n in stage.inputs}
+        part = stage_part(staged, stage, tensors, native=True)
+        integers[stage.output] = part.images(given, workers, read=read, keep=keep)[0]
         for values in (floats, integers):
             _forget(values, last, i)
         if progress is not None:
             progress((i + 1) / len(staged.stages))
-    return made, {name: now(name) for name in staged.outputs}
+    return made, {name: read(name, integers[name]) for name in staged.outputs}
 
 
 def fitted(staged: Staged, layer: Weighted, kind: LayerType, found: Moments | None) -> Rounded:
