@@ -79,10 +79,10 @@ def read_array(path: str) -> Array:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise NashcError("no such file", where=path, hint="give a .npy file (numpy.save)") from None
-    except (ValueError, EOFError):  # other formats, pickles, files that were cut off
-        raise NashcError("not a whole .npy file of numbers", where=path, hint="write one with numpy.save") from None
     except OSError as error:
         raise NashcError(f"cannot be read: {error.strerror or error}", where=path, hint="check the path") from None
+    except Exception:  # other formats, pickles, files that were cut off; of damaged headers tokenize.TokenError, too
+        raise NashcError("not a whole .npy file of numbers", where=path, hint="write one with numpy.save") from None
     if not isinstance(found, np.ndarray):
         raise NashcError("holds several arrays", where=path, hint="give a .npy file (numpy.save)")
     return np.array(found)

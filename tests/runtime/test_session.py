@@ -210,6 +210,8 @@ def test_nashc_run_compare(files: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["--input", "hybrid.onnx"], "error: hybrid.onnx: not a whole .npy file"),
         (["--input", "cut.npy"], "error: cut.npy: not a whole .npy file"),
         (["--input", "pickle.npy"], "error: pickle.npy: not a whole .npy file"),
+        (["--input", "open.npy"], "error: open.npy: not a whole .npy file"),
+        (["--input", "words.npy"], "error: words.npy: not a whole .npy file"),
         (["--input", "many.npz"], "holds several arrays"),
         (["--input", "x.npy", "--output", "none/y.npz"], "none: there is no such folder"),
         (["--input", "x.npy", "--threads", "0"], "0 is not in the range"),
@@ -217,6 +219,9 @@ def test_nashc_run_compare(files: Path, capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_nashc_run_refuses(files: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     (files / "cut.npy").write_bytes((files / "x.npy").read_bytes()[:-8])
+    header = (files / "x.npy").read_bytes()
+    (files / "open.npy").write_bytes(header.replace(b"}", b"("))  # NumPy: tokenize.TokenError
+    (files / "words.npy").write_bytes(header.replace(b"'descr'", b"de scr "))  # NumPy: SyntaxError within
     np.save(files / "pickle.npy", np.array([{}], object), allow_pickle=True)
     np.savez(files / "many.npz", x=X)
     assert nashc(["run", "hybrid.onnx", *options]) == 2
