@@ -44,7 +44,8 @@ class Session:
 
     model: a path, or a model in memory. threads: of one run; None is one for each core. native None takes the native
     kernels if they are compiled and warns otherwise; False never takes them. QDQ around operators of ai.nashc is fused
-    to integer kernels; `skips` names the operators for which that is not possible, with the reason. Raises NashcError.
+    to integer kernels; `skips` names the operators for which that is not possible, with the reason. `metadata` are the
+    model's metadata_props. Raises NashcError.
     """
 
     def __init__(self, model: Source, *, threads: int | None = None, native: bool | None = None) -> None:
@@ -54,6 +55,7 @@ class Session:
         prepared = prepare(model, native=self.native)
         self.skips = prepared.skips
         self._session = start(prepared.model, threads, native=self.native)
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self.inputs = tuple(map(_tensor, self._session.get_inputs()))
         self.outputs = tuple(map(_tensor, self._session.get_outputs()))
 
