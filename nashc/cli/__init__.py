@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import click
 
+from nashc.cli.check import check_command
 from nashc.cli.compile import compile_command
 from nashc.cli.export import export_command
 from nashc.cli.inspect import inspect_command
@@ -35,7 +36,7 @@ def cli() -> None:
     """Deploy multiplication-reduced hybrid CNNs on FPGAs."""
 
 
-for _command in (compile_command, inspect_command, export_command, run_command, targets, schema):
+for _command in (check_command, compile_command, inspect_command, export_command, run_command, targets, schema):
     cli.add_command(_command)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nashc.core.options import seconds
 from nashc.errors import NashcError, did_you_mean
 
 if TYPE_CHECKING:
@@ -80,11 +81,10 @@ class Duration(ParamType):
     name = "duration"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)?", value, re.ASCII)
-        seconds = float(found[1]) * {"m": 60, "h": 3600}.get(found[2] or "", 1) if found else 0
-        if seconds <= 0:
-            self.fail(f"'{value}' is no duration; write 30s, 2m or 1h", param, ctx)
-        return seconds
+        try:
+            return seconds(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class File(ParamType):
@@ -114,3 +114,20 @@ class Numbers(ParamType):
         except ValueError:
             what = "whole numbers" if self.kind is int else "numbers"
             self.fail(f"'{value}' are no {what} separated by commas", param, ctx)
+
+
+class Percent(ParamType):
+    """90% or 0.5%, as an exact share; a number without the sign is an error."""
+
+    name = "percent"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "P%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from nashc.check.request import Share
+
+        try:
+            return Share.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)

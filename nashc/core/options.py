@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 OBJECTIVES = ("fps", "latency", "energy", "edp")
@@ -25,3 +26,12 @@ class Options:
     clock_mhz: float | None = None
     budget_seconds: float | None = None
     memory_plan: bool = True
+
+
+def seconds(text: str) -> float:
+    """30s, 2m, 1h or a number of seconds. Raises ValueError for anything else."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)?", text, re.ASCII)
+    number = float(found[1]) * {"m": 60, "h": 3600}.get(found[2] or "", 1) if found else 0
+    if number <= 0:
+        raise ValueError(f"'{text}' is no duration; write 30s, 2m or 1h")
+    return number

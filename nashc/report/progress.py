@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nashc.report.text import safe
 
@@ -44,3 +44,37 @@ class _Stages:
             self.task = self.bar.add_task("", total=1.0)
         if self.task is not None:
             self.bar.update(self.task, description=safe(stage), completed=share)
+
+
+@contextmanager
+def image_bar(console: Console | None = None) -> Iterator[Callable[[int, int], None] | None]:
+    """A callback(images done, in all) that draws the bar with images a second; None where stderr is no terminal."""
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("images {task.completed:,.0f} of {task.total:,.0f}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task("", total=1, rate="")
+    first: list[tuple[float, int]] = []
+
+    def report(done: int, total: int) -> None:
+        now = time.monotonic()
+        if not first:
+            first.append((now, done))
+        seconds = now - first[0][0]
+        if seconds >= SHOWN_AFTER_SECONDS:
+            bar.start()
+            bar.update(task, completed=done, total=total, rate=f"{(done - first[0][1]) / seconds:,.0f} images/s")
+        if done == total:
+            bar.stop()
+
+    try:
+        yield report
+    finally:
+        bar.stop()

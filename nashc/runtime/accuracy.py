@@ -256,11 +256,9 @@ def _nan(value: Array, images: int) -> Array:
     """Which images have NaN in an output [n]; all of them where it is not divided by images."""
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         return np.zeros(images, bool)
-    wrong = np.isnan(value)
     if value.ndim and len(value) == images:
-        found: Array = wrong.reshape(images, -1).any(axis=1)
-        return found
-    return np.full(images, wrong.any())
+        return np.asarray(np.isnan(value).reshape(images, -1).any(axis=1))
+    return np.full(images, np.isnan(value).any())
 
 
 def _within(labels: Array, classes: int) -> Array:
