@@ -131,12 +131,15 @@ def _read_design(request: Request) -> Compiled:
             where=path,
             hint="compile the model again, or give --target instead",
         )
-    if request.target is not None and load_board(request.target) != compiled.board:
-        raise NashcError(
-            f"a design for board '{compiled.board.name}', not for '{request.target}'",
-            where=path,
-            hint="compile for this board, or leave --target out",
-        )
+    if request.target is not None:
+        board = replace(load_board(request.target), clock_mhz=compiled.board.clock_mhz)  # a compile may set the clock
+        if board != compiled.board:
+            other = f"not for '{request.target}'" if board.name != compiled.board.name else "whose figures have changed"
+            raise NashcError(
+                f"a design for board '{compiled.board.name}', {other}",
+                where=path,
+                hint="compile for this board, or leave --target out",
+            )
     return compiled
 
 
