@@ -32,7 +32,8 @@ class Share(Fraction):
         if found is None:
             hint = "write 90%"
             if re.fullmatch(r"[0-9]+(\.[0-9]+)?", str(text), re.ASCII):
-                hint = f"write {text}% or {float(str(text)) * 100:g}%"
+                number = float(str(text))
+                hint = f"write {text}%" + (f" or {number * 100:g}%" if number <= 1 else "")
             raise ValueError(f"'{text}' is no share with a percent sign; {hint}")
         share = cls(Fraction(found[1]) / 100)
         if share > 1:

@@ -68,7 +68,7 @@ def image_bar(console: Console | None = None) -> Iterator[Callable[[int, int], N
         if not first:
             first.append((now, done))
         seconds = now - first[0][0]
-        if seconds >= SHOWN_AFTER_SECONDS:
+        if seconds > SHOWN_AFTER_SECONDS:
             bar.start()
             bar.update(task, completed=done, total=total, rate=f"{(done - first[0][1]) / seconds:,.0f} images/s")
         if done == total:

@@ -55,8 +55,8 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Closeness:
-    """An output beside the other model's: on how many images both have the same best class (None where the output is no
-    class score), and the SQNR (infinite where all elements are equal)."""
+    """An output (shape of one image) beside the other model's: on how many images both have the same best class
+    (None where the output is no class score), and the SQNR (infinite where all elements are equal)."""
 
     name: str
     shape: tuple[int, ...]
@@ -166,8 +166,9 @@ class _Noise:
     shape: tuple[int, ...] = ()
 
     def add(self, value: Array, reference: Array, images: int) -> None:
-        self.shape = value.shape
-        parts = zip(value, reference, strict=True) if value.ndim and len(value) == images else [(value, reference)]
+        whole = value.ndim == 0 or len(value) != images
+        self.shape = value.shape if whole else value.shape[1:]
+        parts = [(value, reference)] if whole else zip(value, reference, strict=True)
         for one, other in parts:  # image by image: the doubles of a whole batch would be large
             wide, wanted = (np.asarray(v, np.float64) for v in (one, other))
             with np.errstate(invalid="ignore", over="ignore"):
