@@ -224,8 +224,9 @@ def face_like(stuff: Material, random: Random, index: int) -> Image.Image:
     else:
         chosen, (x, y, side) = stuff.faces[int(random.integers(len(stuff.faces)))]
         half = side * random.uniform(0.5, 1.5)
-        x, y = x + random.uniform(-0.2, 0.2) * side, y + random.uniform(-0.2, 0.2) * side
-        box = tuple(int(value) for value in (x - half, y - half, x + half, y + half))
+        middle_x, middle_y = x + random.uniform(-0.2, 0.2) * side, y + random.uniform(-0.2, 0.2) * side
+        left, top, right, bottom = (middle_x - half, middle_y - half, middle_x + half, middle_y + half)
+        box = (int(left), int(top), int(right), int(bottom))
         image = stuff.photos[chosen].crop(box).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BICUBIC)
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else image
     if index % 4 < 2:
