@@ -19,7 +19,7 @@ from onnx import helper as make
 from rich.console import Console
 from small_models import data, model, right, same
 
-from nashc.check import GATES, Checked, Request, Share, check
+from nashc.check import GATES, Checked, Request, Share, check, read_request
 from nashc.cli import run
 from nashc.data import Preprocess
 from nashc.report import progress
@@ -450,3 +450,9 @@ def test_outputs_that_are_equal_have_no_number_in_json(small, capsys):
 def test_junit_of_a_check_without_gates_parses(mnist):
     checked = check(Request(model=MNIST, design=str(mnist / "out/design.json")))
     assert ElementTree.fromstring(check_junit(checked)).get("tests") == "0"
+
+
+def test_the_config_of_the_examples_is_one():
+    request = read_request(str(Path(MNIST).parents[1] / "check/nashc-check.toml"))
+    assert os.path.samefile(request.model, MNIST)
+    assert request.min_accuracy == Share.parse("99%")
