@@ -120,6 +120,9 @@ def read_request(path: str) -> Request:
         raise NashcError(what, where=f"{path}, {key.strip('`').removeprefix('$.')}".removesuffix(", ")) from None
     except RecursionError:
         raise NashcError("nested too deeply", where=path) from None
+    for key, value in table.items():
+        if isinstance(value, str) and "\0" in value:
+            raise NashcError("a NUL character", where=f"{path}, {key}")
     return _rooted(request, Path(path).parent)
 
 

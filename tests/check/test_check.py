@@ -332,6 +332,7 @@ def test_paths_of_a_config_are_relative_to_it(project, capsys, monkeypatch):
         ('split = "tests"', "unknown split 'tests'; did you mean 'test'?"),
         ('target = "fpga-zc760"', "unknown target 'fpga-zc760'; did you mean 'fpga-zc706'?"),
         ('junit = "none/gates.xml"', "none: there is no such folder"),
+        ('junit = "a\\u0000b"', "nashc-check.toml, junit: a NUL character"),
         ("a = [", "nashc-check.toml: broken TOML"),
         ("[gates]\nmin-fps = 3", "nashc-check.toml: unknown key 'gates'"),
     ],
