@@ -63,7 +63,8 @@ def class_output(outputs: Outputs) -> str | None:
 
 def classes(scores: Array) -> NDArray[np.intp]:
     """The class of each image: the first of the largest scores."""
-    return scores.reshape(len(scores), -1).argmax(axis=1)
+    found: NDArray[np.intp] = scores.reshape(len(scores), -1).argmax(axis=1)
+    return found
 
 
 def sqnr_db(wanted: Array, found: Array) -> float:

@@ -7,6 +7,7 @@ it reads; all values that have to share a step form a class.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +16,14 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from nashc.errors import NashcError
 from nashc.hybridize.statistics import Window
 from nashc.importer.group import Group
 from nashc.importer.layout import Layout
 from nashc.importer.ops import MOVES, RENAMES, has_weights
 from nashc.importer.partition import groups
 from nashc.ops import DOMAIN
-from nashc.passes.graph import array, is_constant, is_op, mark_constants, new_initializer, static_shape
+from nashc.passes.graph import array, is_constant, is_op, mark_constants, new_initializer, static_shape, where
 
 Array = NDArray[Any]
 EXACT_MOVES = tuple(op for op in MOVES if op not in ("Resize", "Upsample", "Expand", "Pad"))
@@ -29,6 +31,9 @@ KEEPS_STEP = (*EXACT_MOVES, "MaxPool", "GlobalMaxPool", "Identity", "Dropout")
 """Operators whose outputs are among their inputs."""
 OUTPUT_FUNCTIONS = ("Softmax", "LogSoftmax", "ArgMax", "Sigmoid", "TopK")
 """At the end of a model, what the host makes of the last map: it reads 8 bits and is not quantised itself."""
+
+ADDER_STEP = "ai.nashc.step"
+"""Metadata of an AdderConv whose weights fine-tuning made multiples of it (nashc.nn.adder_norm)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ class Staged:
     """A model in stages, in an order that respects data flow.
 
     shapes: of every computed value, for one image. steps: value -> its class, for every value that is quantised; the
-    first of a class names it. adders: class -> weights that need the step of the class (AdderConv).
+    first of a class names it. adders: class -> weights that need the step of the class (AdderConv); adder_scales: class
+    -> scale of that step where the node's metadata says it.
     """
 
     model: onnx.ModelProto
@@ -70,6 +76,7 @@ class Staged:
     steps: dict[str, str]
     moved: frozenset[str]
     adders: dict[str, tuple[Array, ...]]
+    adder_scales: dict[str, float]
     tensors: dict[str, Array] = field(repr=False)
 
 
@@ -104,8 +111,27 @@ def staged(model: ir.Model) -> Staged:
         steps,
         frozenset(moved),
         adders,
+        _adder_scales(graph, steps),
         tensors,
     )
+
+
+def _adder_scales(graph: ir.Graph, steps: Mapping[str, str]) -> dict[str, float]:
+    """What fine-tuning rounded to."""
+    found: dict[str, float] = {}
+    for node in graph:
+        text = node.metadata_props.get(ADDER_STEP)
+        x = node.inputs[0] if node.inputs else None
+        if text is None or x is None or x.name is None or x.name not in steps:
+            continue
+        try:
+            scale = float(text)
+        except ValueError:
+            scale = 0.0
+        if not 0 < scale < np.inf:
+            raise NashcError(f"metadata {ADDER_STEP} is '{text[:40]}'", where=where(node), hint="remove it")
+        found[steps[x.name]] = scale
+    return found
 
 
 def _own_operands(graph: ir.Graph, node: ir.Node) -> None:

@@ -74,10 +74,10 @@ def step_for(lowest: float, highest: float) -> Step:
     return Step(float(scale), np.asarray(np.clip(np.rint(-lowest / scale), 0, 255), np.uint8))
 
 
-def adder_step(values: Seen, weights: tuple[Array, ...]) -> Step:
+def adder_step(values: Seen, weights: tuple[Array, ...], scale: float | None = None) -> Step:
     """The step that inputs and weights of adder layers share: zero point 0, uint8 inputs unless some are below 0.
 
-    Of scales up to that of the largest value or weight it takes the one with the least mean squared error of both.
+    scale None: of scales up to that of the largest value or weight, the one with the least mean squared error of both.
     """
     signed = values.lowest < 0
     low, high = (-128, 127) if signed else (0, 255)
@@ -89,7 +89,7 @@ def adder_step(values: Seen, weights: tuple[Array, ...]) -> Step:
         w = [np.clip(np.rint(v / scale), -127, 127) * scale - v for v in weights]
         return float(np.mean(x**2)) + float(np.mean([np.mean(v**2) for v in w]))
 
-    scale = min(np.geomspace(0.1, 1.0, 60) * largest, key=error)
+    scale = scale or min(np.geomspace(0.1, 1.0, 60) * largest, key=error)
     return Step(float(np.float32(scale)), np.zeros((), np.int8) if signed else np.zeros((), np.uint8))
 
 

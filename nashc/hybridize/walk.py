@@ -53,7 +53,7 @@ def steps(staged: Staged, found: Mapping[str, Seen], rule: Callable[[Seen], Rang
     whole = {staged.steps[name] for name in (*staged.inputs, *staged.outputs) if name in staged.steps}
     for key, values in found.items():
         if key in staged.adders:
-            chosen[key] = adder_step(values, staged.adders[key])
+            chosen[key] = adder_step(values, staged.adders[key], staged.adder_scales.get(key))
         else:
             chosen[key] = step_for(*((values.lowest, values.highest) if key in whole else rule(values)))
     return {name: chosen[key] for name, key in staged.steps.items()}

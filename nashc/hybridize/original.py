@@ -1,0 +1,128 @@
+"""The model that becomes a hybrid: read, brought to an opset that can hold every layer type, and cut into stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from nashc.core.network import Network
+from nashc.errors import NashcError
+from nashc.hybridize.stages import Staged, staged
+from nashc.importer import import_ir
+from nashc.ops import DOMAIN
+from nashc.passes import checked, load, simplify
+
+Array = NDArray[Any]
+OPSET = 21
+"""DequantizeLinear of 4-bit weights came with it."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """A float model. `proto` is the file's, at OPSET; `input` its only input, of `shape` for one image; `batch` the
+    name of its batch axis, "" where the file fixes it."""
+
+    name: str
+    proto: onnx.ModelProto
+    staged: Staged
+    network: Network
+    input: str
+    batch: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.staged.shapes[self.input]
+
+    @property
+    def props(self) -> dict[str, str]:
+        return {p.key: p.value for p in self.proto.metadata_props}
+
+
+def open_original(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> Original:
+    """A float model from a file; shapes as --shape gives them. Raises NashcError."""
+    model = load(path)
+    ir.external_data.load_to_model(model)
+    return original(ir.to_proto(model), shapes, Path(path).stem, str(path))
+
+
+def original(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], name: str, where: str) -> Original:
+    """The same for a model in memory."""
+    proto = _at_opset(proto, where)
+    _refuse_quantised(proto, where)
+    simplified = simplify(checked(proto), shapes)
+    network = import_ir(simplified, name).network
+    cut = staged(simplified)
+    if len(cut.inputs) != 1:
+        raise NashcError(f"the model has {len(cut.inputs)} inputs", where=where, hint="one input of images is read")
+    stored = {tensor.name for tensor in proto.graph.initializer}
+    value = next(v for v in proto.graph.input if v.name == cut.inputs[0] and v.name not in stored)
+    if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        raise NashcError(f"input '{value.name}' is not float32", where=where, hint="give the float model")
+    sizes = value.type.tensor_type.shape.dim
+    batch = (sizes[0].dim_param or "batch") if len(sizes) and not sizes[0].dim_value > 0 else ""
+    return Original(name, proto, cut, network, cut.inputs[0], batch)
+
+
+def _at_opset(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if version >= OPSET:
+        return proto
+    if any(o.domain == DOMAIN for o in proto.opset_import):
+        raise NashcError(
+            f"opset {version}, and hybrids need {OPSET}", where=where, hint=f"export the model with --opset {OPSET}"
+        )
+    try:
+        made = onnx.version_converter.convert_version(proto, OPSET)
+    except Exception as error:  # the converter raises what its C++ code happens to
+        text = " ".join(str(error).split())[:200]
+        raise NashcError(
+            f"opset {version} cannot be converted to {OPSET}: {text}",
+            where=where,
+            hint=f"export the model with opset {OPSET}",
+        ) from None
+    del made.metadata_props[:]
+    made.metadata_props.extend(proto.metadata_props)
+    return made
+
+
+def _refuse_quantised(proto: onnx.ModelProto, where: str) -> None:
+    found = next((n for n in proto.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")), None)
+    if found is not None:
+        raise NashcError(
+            f"the model is quantised already (node '{found.name}', {found.op_type})",
+            where=where,
+            hint="give the float model that it was made from",
+        )
+
+
+def with_batch(model: onnx.ModelProto, original: Original, outputs: Any) -> onnx.ModelProto:
+    """The integer model with the batch axis open where the file had it so and the nodes allow it.
+
+    outputs(model, images) runs a model on images [N, ...]; a batch of two has to give what the images give alone.
+    """
+    if not original.batch:
+        return model
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    for value in (*made.graph.input, *made.graph.output):
+        sizes = value.type.tensor_type.shape.dim
+        if not len(sizes):
+            return model
+        sizes[0].dim_param = original.batch
+    images = np.random.default_rng(0).normal(size=(2, *original.shape[1:])).astype(np.float32)
+    try:
+        together = outputs(made, images)
+        alone = [outputs(model, image[None]) for image in images]
+    except NashcError:
+        return model
+    same = all(
+        np.array_equal(together[n], np.concatenate([one[n] for one in alone])) for n in together if together[n].ndim
+    )
+    return made if same else model

@@ -1,0 +1,365 @@
+"""A trained float CNN in, an integer hybrid that is as accurate and runs faster on a board out.
+
+Reconstruct each layer as each type and measure what it costs at the outputs; let the frontier of speed and loss give
+candidates; measure the integer model of each and search its accelerator; take the fastest within the accuracy budget,
+reconstruct it anew in one pass, and measure that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from nashc.board import Board
+from nashc.core.options import Options
+from nashc.errors import NashcError, did_you_mean
+from nashc.hybridize.choose import Candidate, Choosable, candidates, frontier, retyped, shortlist
+from nashc.hybridize.fidelity import Fidelity, class_output, fidelity
+from nashc.hybridize.layer_types import TYPES, LayerType
+from nashc.hybridize.original import Original, with_batch
+from nashc.hybridize.sensitivity import Measured, sensitivities
+from nashc.hybridize.stages import Weighted
+from nashc.hybridize.steps import CALIBRATIONS
+from nashc.hybridize.walk import ranges, steps, walk
+from nashc.hybridize.write import integer_model
+from nashc.runtime import Session
+from nashc.runtime.chain import Step
+from nashc.search.baselines import without_lut_macs
+from nashc.search.solve import solve
+
+Array = NDArray[Any]
+Progress = Callable[[str, float], None]
+BASE = "conv8"
+DEFAULT_TYPES = ("conv8", "conv4", "shift1", "shift2")
+MULTIPLYING = frozenset({"conv8", "conv4"})
+
+
+@dataclass(frozen=True)
+class HybridOptions:
+    """What the user asks for.
+
+    types: that layers may have. keep: patterns of node names that stay 8-bit convolutions. force: patterns -> type.
+    max_drop: share of images, for models that score classes; min_sqnr_db: of every output, for others.
+    measured: images for sensitivities. searches: accelerators that are searched. search: options of each.
+    """
+
+    types: tuple[str, ...] = DEFAULT_TYPES
+    keep: tuple[str, ...] = ()
+    force: Mapping[str, str] = field(default_factory=dict)
+    max_drop: float = 0.005
+    min_sqnr_db: float = 20.0
+    calibration: str = "mse"
+    measured: int = 32
+    searches: int = 6
+    search: Options = field(default_factory=lambda: Options(budget_seconds=20.0))
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A choice of types (type name of each convolution), measured. fps None: it does not fit, `why` says more. loss:
+    sum of sensitivities, which orders choices and says nothing else."""
+
+    name: str
+    choice: Mapping[str, str]
+    loss: float
+    fidelity: Fidelity
+    fps: float | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """model: the integer model of `chosen`; points: every choice that was measured and searched, `chosen` among them
+    as it came out of the last pass. floor: FPS of the original's 8-bit convolutions by baseline name, None where it
+    does not fit."""
+
+    original: Original
+    model: onnx.ModelProto
+    chosen: Point
+    points: tuple[Point, ...]
+    floor: Mapping[str, float | None]
+    layers: tuple[Weighted, ...]
+    losses: Mapping[str, Mapping[str, float]]
+    classifies: bool
+    images: int
+
+    @property
+    def multiplying(self) -> float | None:
+        """FPS of the fastest design that only multiplies: of the original's convolutions, or of a point within the
+        budget that has no other types."""
+        found = [fps for fps in self.floor.values() if fps is not None]
+        found += [p.fps for p in self.points if p.fps is not None and set(p.choice.values()) <= MULTIPLYING]
+        return max(found, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Images that choices are measured on, [N, 1, ...], with what the reference model makes of them."""
+
+    images: Array
+    labels: Array | None
+    wanted: Mapping[str, Array]
+
+
+def hybridize(
+    original: Original,
+    calibration: Array,
+    board: Board,
+    options: HybridOptions,
+    *,
+    judge: Judge | None = None,
+    progress: Progress | None = None,
+) -> Hybrid:
+    """calibration: images [N, 1, ...] without labels. judge: other images to measure choices on, else the same ones.
+
+    Raises NashcError where no choice keeps the budget or fits the board.
+    """
+    return _Run(original, calibration, board, options, judge, progress).hybrid()
+
+
+class _Run:
+    def __init__(
+        self,
+        original: Original,
+        calibration: Array,
+        board: Board,
+        options: HybridOptions,
+        judge: Judge | None,
+        progress: Progress | None,
+    ) -> None:
+        self.original, self.board, self.options, self.progress = original, board, options, progress
+        self.images = {original.input: calibration}
+        self.staged = original.staged
+        self.layers = tuple(s.weighted for s in self.staged.stages if s.weighted is not None)
+        self.types = _types(self.layers, options)
+        self._report("calibrate", 0.0)
+        seen, wanted = ranges(self.staged, self.images, workers=options.workers)
+        self.step: dict[str, Step] = steps(self.staged, seen, CALIBRATIONS.get(options.calibration))
+        self.judge = judge or Judge(calibration, None, wanted)
+        self.classifies = class_output(self.judge.wanted) is not None
+        self.measured: Measured = sensitivities(
+            self.staged,
+            self.step,
+            self.images,
+            wanted,
+            {node: [TYPES.get(n) for n in names if n != BASE] for node, names in self.types.items()},
+            TYPES.get(BASE),
+            count=options.measured,
+            workers=options.workers,
+            progress=lambda share: self._report("sensitivities", share),
+        )
+        self.fidelities: dict[tuple[str, ...], Fidelity] = {}
+
+    def hybrid(self) -> Hybrid:
+        floor = self._floor()
+        found = self._candidates()
+        theta = self._most_loss(found)
+        points = [self._point(c) for c in shortlist(found, theta, self.options.searches)]
+        points += self._around(points, found, theta)
+        chosen, model = self._final(points)
+        return Hybrid(
+            self.original,
+            model,
+            chosen,
+            (*points, chosen),
+            floor,
+            self.layers,
+            self.measured.losses,
+            self.classifies,
+            len(self.judge.images),
+        )
+
+    def _report(self, stage: str, share: float) -> None:
+        if self.progress is not None:
+            self.progress(stage, share)
+
+    # ------------------------------------------------------------ candidates
+
+    def _candidates(self) -> list[Candidate]:
+        depthwise = {layer.node: layer.window is not None and layer.window.group > 1 for layer in self.layers}
+        free = [
+            Choosable(
+                layer.node, layer.macs, depthwise[layer.node], {n: self.measured.losses[layer.node][n] for n in own}
+            )
+            for layer in self.layers
+            if (own := self.types.get(layer.node)) is not None
+        ]
+        fixed = sum(layer.macs for layer in self.layers if layer.node not in self.types)
+        return candidates(free, fixed, self.board, self.options.search)
+
+    def _most_loss(self, found: Sequence[Candidate]) -> float:
+        """The largest loss on the frontier whose integer model keeps the budget, by bisection; the least where none
+        does."""
+        line = frontier(found)
+        low, high = 0, len(line)
+        while high - low > 1:
+            middle = (low + high) // 2
+            self._report("accuracy", 1 - (high - low) / len(line))
+            low, high = (middle, high) if self._within(self._fidelity(line[middle].choice)) else (low, middle)
+        return line[low].loss
+
+    def _around(self, points: Sequence[Point], found: Sequence[Candidate], theta: float) -> list[Point]:
+        """More of the curve, with the chunks of the fastest point: more accurate ones, and one that is faster."""
+        fast = max((p for p in points if p.fps is not None), key=lambda p: p.fps or 0.0, default=None)
+        if fast is None:
+            return []
+        chunks = next(c.chunks for c in found if c.choice == fast.choice)
+        same = sorted((c for c in found if c.chunks == chunks), key=lambda c: c.loss)
+        wanted = [
+            max((c for c in same if c.loss <= theta * share), key=lambda c: c.loss, default=None)
+            for share in (0.25, 4.0)
+        ]
+        known = [p.choice for p in points]
+        return [self._point(c) for c in wanted if c is not None and c.choice not in known]
+
+    # ------------------------------------------------------------- measuring
+
+    def _model(self, choice: Mapping[str, str]) -> onnx.ModelProto:
+        """Put together from the weights that the sensitivities were measured with."""
+        rounded = {node: own[choice.get(node, BASE)] for node, own in self.measured.weights.items()}
+        return integer_model(self.staged, self.step, rounded)
+
+    def _fidelity(self, choice: Mapping[str, str]) -> Fidelity:
+        key = tuple(choice.values())
+        if key not in self.fidelities:
+            self.fidelities[key] = self._judged(self._model(choice))
+        return self.fidelities[key]
+
+    def _judged(self, model: onnx.ModelProto) -> Fidelity:
+        found = outputs_of(model, self.original.input, self.judge.images, self.options.workers)
+        return fidelity(self.judge.wanted, found, self.judge.labels)
+
+    def _within(self, measured: Fidelity) -> bool:
+        if measured.drop is None:
+            return measured.least_sqnr_db >= self.options.min_sqnr_db
+        return measured.drop <= self.options.max_drop
+
+    def _point(self, candidate: Candidate) -> Point:
+        self._report(f"search {_name(candidate.choice)}", 0.0)
+        fps, why = self._fps(candidate.choice, self.board)
+        return Point(
+            _name(candidate.choice), candidate.choice, candidate.loss, self._fidelity(candidate.choice), fps, why
+        )
+
+    def _fps(self, choice: Mapping[str, str], board: Board) -> tuple[float | None, str]:
+        network = retyped(self.original.network, {node: TYPES.get(name) for node, name in choice.items()})
+        try:
+            return solve(network, board, self.options.search).fps, ""
+        except NashcError as error:
+            return None, str(error)
+
+    def _floor(self) -> dict[str, float | None]:
+        self._report("search original", 0.0)
+        return {
+            "conv-only": self._fps({}, self.board)[0],
+            "conv-only-dsp": self._fps({}, without_lut_macs(self.board))[0],
+        }
+
+    # ----------------------------------------------------------------- result
+
+    def _final(self, points: Sequence[Point]) -> tuple[Point, onnx.ModelProto]:
+        """The fastest point that keeps the budget after its own pass, in which each layer makes good what those before
+        it lost."""
+        fitting = [p for p in points if p.fps is not None]
+        if not fitting:
+            raise NashcError(
+                f"no choice of layer types fits {self.board.name}: {points[0].why}", hint="try a larger board"
+            )
+        order = sorted(fitting, key=lambda p: (not self._within(p.fidelity), -(p.fps or 0.0)))
+        best: Point | None = None
+        for point in order:
+            model, measured = self._passed(point.choice)
+            if self._within(measured):
+                return replace(point, fidelity=measured), model
+            if best is None or _quality(measured) > _quality(best.fidelity):
+                best = replace(point, fidelity=measured)
+        raise NashcError(_missed(best, self.options), where=self.original.name, hint=MISSED_HINT)
+
+    def _passed(self, choice: Mapping[str, str]) -> tuple[onnx.ModelProto, Fidelity]:
+        """The integer model of a choice, reconstructed on what its own layers give, or of the weights at hand where
+        these measure better."""
+        apart = self._model(choice), self._fidelity(choice)
+        kinds: dict[str, LayerType] = {layer.node: TYPES.get(choice.get(layer.node, BASE)) for layer in self.layers}
+        made, _ = walk(
+            self.staged,
+            self.step,
+            self.images,
+            kinds,
+            workers=self.options.workers,
+            progress=lambda share: self._report("last pass", share),
+        )
+        model = integer_model(self.staged, self.step, made)
+        joint = model, self._judged(model)
+        model, measured = max(apart, joint, key=lambda pair: _quality(pair[1]))
+        input_name, workers = self.original.input, self.options.workers
+        model = with_batch(model, self.original, lambda m, x: outputs_of(m, input_name, x[None], workers, whole=True))
+        return model, measured
+
+
+MISSED_HINT = "allow more with --max-drop or --min-sqnr-db, give more --calib images, or more --types"
+
+
+def _missed(best: Point | None, options: HybridOptions) -> str:
+    if best is None or best.fidelity.drop is None:
+        found = "" if best is None else f"; the best has {best.fidelity.least_sqnr_db:.1f} dB"
+        return f"no choice of layer types keeps {options.min_sqnr_db:g} dB{found}"
+    return f"no choice of layer types keeps a drop of {options.max_drop:.2%}; the best drops {best.fidelity.drop:.2%}"
+
+
+def _quality(measured: Fidelity) -> tuple[float, float]:
+    return (0.0 if measured.drop is None else -measured.drop, measured.least_sqnr_db)
+
+
+def _name(choice: Mapping[str, str]) -> str:
+    """The types of a choice, those of most layers first: conv4+conv8."""
+    names = list(choice.values())
+    return "+".join(sorted(set(names), key=lambda n: (-names.count(n), n))) or BASE
+
+
+def _types(layers: Sequence[Weighted], options: HybridOptions) -> dict[str, tuple[str, ...]]:
+    """The types that each convolution but the first may have; all other layers with weights are 8-bit convolutions."""
+    for name in (*options.types, *options.force.values()):
+        TYPES.get(name)
+    convolutions = [layer.node for layer in layers if layer.window is not None]
+    free = dict.fromkeys(convolutions[1:], options.types)
+    for pattern in options.keep:
+        for node in _matching(pattern, convolutions, "--keep"):
+            free.pop(node, None)
+    for pattern, name in options.force.items():
+        for node in _matching(pattern, convolutions, "--force"):
+            free[node] = (name,)
+    if not free:
+        raise NashcError("no layer is left to choose", where="hybridize", hint="keep fewer layers")
+    return free
+
+
+def _matching(pattern: str, names: Sequence[str], flag: str) -> list[str]:
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        raise NashcError(f"no convolution is named '{pattern}'", where=flag, hint=did_you_mean(pattern, names))
+    return found
+
+
+def outputs_of(
+    model: onnx.ModelProto, name: str, images: Array, workers: int, *, whole: bool = False
+) -> dict[str, Array]:
+    """Outputs [N, ...] of a model for images [N, 1, ...], image by image; whole: images are [1, N, ...], and run as one
+    batch."""
+    session = Session(model, threads=1)
+
+    def one(image: Array) -> dict[str, Array]:
+        return session.run({name: image})
+
+    if whole:
+        return one(images[0])
+    with ThreadPoolExecutor(workers) as pool:
+        found = list(pool.map(one, images))
+    return {key: np.stack([values[key] for values in found]) for key in found[0]}
