@@ -64,9 +64,12 @@ def check(request: Request, *, images: Progress | None = None, search: Stage | N
         refuse_unmeasurable(limits, there | {"labels": subjects[0].data.labels is not None})
     design = _read_design(request) if request.design is not None else None
     if request.target is not None:
-        load_board(request.target)  # a wrong name shows before the images run
+        load_board(request.target)  # what is wrong shows before the images run
+        import_model(request.model, request.shape)
     measured = None
     if subjects:
+        of_images = {rule: limit for rule, limit in limits.items() if "data" in rule.needs}
+        judge(of_images, Evidence(measure(*subjects, count=1), None))  # one image shows what cannot be measured
         measured = measure(*subjects, count=request.count, seed=request.seed, progress=images)
         _note_classes(measured, subjects[0].data, notes)
     compiled = design or (_compile(request, limits, notes, search) if request.target is not None else None)
