@@ -186,7 +186,7 @@ GOOD = {"min-accuracy": True, "min-fps": True, "no-nan": True}
 )
 def test_a_broken_pipeline_fails_at_its_gate(mnist, capsys, monkeypatch, change, broken):
     monkeypatch.chdir(mnist)
-    given = {"data": "blots.npz", "channels": "gray", "target": TARGET, "budget": "10s"} | change
+    given = {"data": "blots.npz", "channels": "gray", "target": TARGET, "budget": "2s"} | change
     path = given.pop("model", MNIST)
     flags = [text for key, value in given.items() for text in (f"--{key}", value)]
     code, out, _ = nashc(capsys, path, *flags, "--min-accuracy", "95%", "--min-fps", "200000", "--json")
@@ -245,11 +245,11 @@ def test_a_design_is_of_the_model_and_of_the_board(mnist, small, capsys, monkeyp
 
 
 def test_limits_are_limits_of_the_search_and_fail_where_nothing_fits(capsys):
-    code, out, _ = nashc(capsys, MNIST, "--target", TARGET, "--max-dsp", "300", "--budget", "5s", "--json")
+    code, out, _ = nashc(capsys, MNIST, "--target", TARGET, "--max-dsp", "300", "--budget", "1s", "--json")
     document = json.loads(out)
     assert code == 0
     assert document["design"]["dsp"] <= 300
-    code, out, _ = nashc(capsys, MNIST, "--target", TARGET, "--max-lut", "10", "--budget", "5s")
+    code, out, _ = nashc(capsys, MNIST, "--target", TARGET, "--max-lut", "10", "--budget", "1s")
     assert code == 1
     assert "note: no design within the limits" in out
     assert "FAIL  max-lut" in out
