@@ -84,7 +84,7 @@ def verdicts(checked: Checked) -> dict[str, bool]:
 
 
 def nashc(capsys, *args: str) -> tuple[int, str, str]:
-    code = run(["check", *args])
+    code = run(["check", "--threads", "1", *args])
     out, err = capsys.readouterr()
     return code, out, err
 
