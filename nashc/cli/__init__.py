@@ -19,6 +19,7 @@ import click
 from nashc.cli.check import check_command
 from nashc.cli.compile import compile_command
 from nashc.cli.export import export_command
+from nashc.cli.hybridize import hybridize_command
 from nashc.cli.inspect import inspect_command
 from nashc.cli.run_model import run_command
 from nashc.cli.schema import schema
@@ -36,7 +37,16 @@ def cli() -> None:
     """Deploy multiplication-reduced hybrid CNNs on FPGAs."""
 
 
-for _command in (check_command, compile_command, inspect_command, export_command, run_command, targets, schema):
+for _command in (
+    check_command,
+    compile_command,
+    inspect_command,
+    export_command,
+    hybridize_command,
+    run_command,
+    targets,
+    schema,
+):
     cli.add_command(_command)
 
 

@@ -46,6 +46,14 @@ def model_options(command: Command) -> Command:
 
 def search_options(command: Command) -> Command:
     """The fields of Options, each with its flag."""
+    objective = click.option(
+        "--objective", type=Name("objective", OBJECTIVES), default="fps", show_default=True, help="Goal."
+    )
+    return objective(limit_options(command))
+
+
+def limit_options(command: Command) -> Command:
+    """The fields of Options but the objective."""
     count = click.IntRange(min=0)
     for add in (
         click.option(
@@ -64,7 +72,6 @@ def search_options(command: Command) -> Command:
             show_default=True,
             help="Images that share weights.",
         ),
-        click.option("--objective", type=Name("objective", OBJECTIVES), default="fps", show_default=True, help="Goal."),
     ):
         command = add(command)
     return command

@@ -52,6 +52,10 @@ class Dataset:
         for part, images in zip(parts, self._read(parts), strict=True):
             yield images, None if self.labels is None else self.labels[part]
 
+    def at(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The images at these positions, in this order."""
+        return next(self._read([np.asarray(indices)]))
+
     def chosen(self, count: int, seed: int = 0) -> np.ndarray:
         """Indices int64 of a random subset; all of a smaller count are the first of a larger; at most all images."""
         if count < 1:

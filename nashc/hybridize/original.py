@@ -52,6 +52,11 @@ def open_original(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> Or
     return original(ir.to_proto(model), shapes, Path(path).stem, str(path))
 
 
+def metadata_of(path: str | Path) -> dict[str, str]:
+    """metadata_props of a model file. Raises NashcError."""
+    return dict(load(path).metadata_props)
+
+
 def original(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], name: str, where: str) -> Original:
     """The same for a model in memory."""
     proto = _at_opset(proto, where)

@@ -7,6 +7,7 @@ reconstruct it anew in one pass, and measure that.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 
 from nashc.board import Board
+from nashc.core.network import Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError, did_you_mean
 from nashc.hybridize.choose import Candidate, Choosable, candidates, frontier, retyped, shortlist
@@ -38,6 +40,7 @@ Array = NDArray[Any]
 Progress = Callable[[str, float], None]
 BASE = "conv8"
 DEFAULT_TYPES = ("conv8", "conv4", "shift1", "shift2")
+MAX_DROP, MIN_SQNR_DB = 0.005, 20.0
 MULTIPLYING = frozenset({"conv8", "conv4"})
 
 
@@ -46,20 +49,21 @@ class HybridOptions:
     """What the user asks for.
 
     types: that layers may have. keep: patterns of node names that stay 8-bit convolutions. force: patterns -> type.
-    max_drop: share of images, for models that score classes; min_sqnr_db: of every output, for others.
+    max_drop: share of images, None: MAX_DROP where the model scores classes. min_sqnr_db: of every output, None:
+    MIN_SQNR_DB where it does not.
     measured: images for sensitivities. searches: accelerators that are searched. search: options of each.
     """
 
     types: tuple[str, ...] = DEFAULT_TYPES
     keep: tuple[str, ...] = ()
     force: Mapping[str, str] = field(default_factory=dict)
-    max_drop: float = 0.005
-    min_sqnr_db: float = 20.0
+    max_drop: float | None = None
+    min_sqnr_db: float | None = None
     calibration: str = "mse"
     measured: int = 32
     searches: int = 6
     search: Options = field(default_factory=lambda: Options(budget_seconds=20.0))
-    workers: int = 1
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Point:
 class Hybrid:
     """model: the integer model of `chosen`; points: every choice that was measured and searched, `chosen` among them
     as it came out of the last pass. floor: FPS of the original's 8-bit convolutions by baseline name, None where it
-    does not fit."""
+    does not fit. adders: number of adder layers, and their work in multiply-accumulates."""
 
     original: Original
     model: onnx.ModelProto
@@ -90,6 +94,7 @@ class Hybrid:
     losses: Mapping[str, Mapping[str, float]]
     classifies: bool
     images: int
+    adders: tuple[int, int]
 
     @property
     def multiplying(self) -> float | None:
@@ -145,6 +150,7 @@ class _Run:
         self.step: dict[str, Step] = steps(self.staged, seen, CALIBRATIONS.get(options.calibration))
         self.judge = judge or Judge(calibration, None, wanted)
         self.classifies = class_output(self.judge.wanted) is not None
+        self.max_drop, self.min_sqnr_db = _budget(self.classifies, options, original.name)
         self.measured: Measured = sensitivities(
             self.staged,
             self.step,
@@ -175,6 +181,7 @@ class _Run:
             self.measured.losses,
             self.classifies,
             len(self.judge.images),
+            _adders(self.original.network),
         )
 
     def _report(self, stage: str, share: float) -> None:
@@ -238,9 +245,7 @@ class _Run:
         return fidelity(self.judge.wanted, found, self.judge.labels)
 
     def _within(self, measured: Fidelity) -> bool:
-        if measured.drop is None:
-            return measured.least_sqnr_db >= self.options.min_sqnr_db
-        return measured.drop <= self.options.max_drop
+        return measured.least_sqnr_db >= self.min_sqnr_db and (measured.drop or 0.0) <= self.max_drop
 
     def _point(self, candidate: Candidate) -> Point:
         self._report(f"search {_name(candidate.choice)}", 0.0)
@@ -281,7 +286,14 @@ class _Run:
                 return replace(point, fidelity=measured), model
             if best is None or _quality(measured) > _quality(best.fidelity):
                 best = replace(point, fidelity=measured)
-        raise NashcError(_missed(best, self.options), where=self.original.name, hint=MISSED_HINT)
+        raise NashcError(self._missed(best), where=self.original.name, hint=MISSED_HINT)
+
+    def _missed(self, best: Point | None) -> str:
+        goal = f"a drop of {self.max_drop:.2%}" if self.classifies else f"{self.min_sqnr_db:g} dB"
+        if best is None:
+            return f"no choice of layer types keeps {goal}"
+        drop = "" if best.fidelity.drop is None else f"drops {best.fidelity.drop:.2%} and "
+        return f"no choice of layer types keeps {goal}; the best {drop}has {best.fidelity.least_sqnr_db:.1f} dB"
 
     def _passed(self, choice: Mapping[str, str]) -> tuple[onnx.ModelProto, Fidelity]:
         """The integer model of a choice, reconstructed on what its own layers give, or of the weights at hand where
@@ -307,11 +319,19 @@ class _Run:
 MISSED_HINT = "allow more with --max-drop or --min-sqnr-db, give more --calib images, or more --types"
 
 
-def _missed(best: Point | None, options: HybridOptions) -> str:
-    if best is None or best.fidelity.drop is None:
-        found = "" if best is None else f"; the best has {best.fidelity.least_sqnr_db:.1f} dB"
-        return f"no choice of layer types keeps {options.min_sqnr_db:g} dB{found}"
-    return f"no choice of layer types keeps a drop of {options.max_drop:.2%}; the best drops {best.fidelity.drop:.2%}"
+def _budget(classifies: bool, options: HybridOptions, where: str) -> tuple[float, float]:
+    """Largest drop and least SQNR in dB."""
+    if classifies:
+        drop = MAX_DROP if options.max_drop is None else options.max_drop
+        return drop, -np.inf if options.min_sqnr_db is None else options.min_sqnr_db
+    if options.max_drop is not None:
+        raise NashcError("the model scores no classes", where=where, hint="give --min-sqnr-db in place of --max-drop")
+    return np.inf, MIN_SQNR_DB if options.min_sqnr_db is None else options.min_sqnr_db
+
+
+def _adders(network: Network) -> tuple[int, int]:
+    found = [layer.nest.macs for layer in network.layers if layer.unit is Unit.ADDER]
+    return len(found), sum(found)
 
 
 def _quality(measured: Fidelity) -> tuple[float, float]:

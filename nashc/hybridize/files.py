@@ -1,0 +1,238 @@
+"""From files to files: what `nashc hybridize` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from nashc.compiler import Progress, target_board
+from nashc.data import Dataset, Preprocess, open_data
+from nashc.errors import NashcError, did_you_mean
+from nashc.files import replacing
+from nashc.hybridize.original import Original, open_original, original
+from nashc.hybridize.pipeline import Hybrid, HybridOptions, Judge, hybridize, outputs_of
+from nashc.runtime import Session
+from nashc.runtime.accuracy import Measured, Subject, measure
+
+Array = NDArray[Any]
+JUDGED = 1000
+"""Images of --data on which choices are measured; the result is measured on all of them."""
+ADDER_SHARE = 0.5
+"""Of the multiply-accumulates, where the user names no layers to become adder layers."""
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Adder layers: images to train on, patterns of Conv nodes (none: the last ones, half of the multiply-accumulates),
+    and how long. checkpoint: a folder to go on from."""
+
+    data: str
+    adders: tuple[str, ...] = ()
+    epochs: int = 10
+    minutes: float | None = None
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to make of which files. out: the hybrid; its curve goes into a .json of the same name."""
+
+    model: str
+    target: str
+    calib: str
+    out: str
+    preprocess: Preprocess
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    data: str | None = None
+    labels: str | None = None
+    split: str | None = None
+    count: int = 256
+    seed: int = 0
+    finetune: Finetune | None = None
+    options: HybridOptions = field(default_factory=HybridOptions)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The hybrid, what it does on all of --data (None without), and the share of multiply-accumulates in adder layers
+    that were trained."""
+
+    job: Job
+    hybrid: Hybrid
+    measured: Measured | None
+    adders: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def hybridize_files(job: Job, progress: Progress | None = None) -> Made:
+    """Raises NashcError; writes nothing then."""
+    out, curve = Path(job.out), Path(job.out).with_suffix(".json")
+    _check_out(job, out, curve)
+    board = target_board(job.target, job.options.search)
+    first = open_original(job.model, job.shapes)
+    data = None if job.data is None else _open(job, first, job.data, job.labels, job.split or "test")
+    calibration = _images(_open(job, first, job.calib, None, job.split or "train"), job.count, job.seed)[0]
+    source, adders = first, list[str]()
+    if job.finetune is not None:
+        source, adders = _finetuned(job, first, job.finetune, progress)
+    judge = _judge(job, first, data, calibration)
+    hybrid = hybridize(source, calibration, board, job.options, judge=judge, progress=progress)
+    onnx.helper.set_model_props(hybrid.model, {**source.props, **job.preprocess.metadata()})
+    measured = None
+    if data is not None:
+        subjects = Subject(Session(hybrid.model), data), Subject(Session(first.staged.model), data)
+        measured = measure(
+            *subjects, progress=None if progress is None else lambda done, total: progress("accuracy", done / total)
+        )
+    made = Made(job, hybrid, measured, tuple(adders), (str(out), str(curve)))
+    with replacing(out) as model_file, replacing(curve) as curve_file:
+        onnx.save(hybrid.model, model_file)
+        Path(curve_file).write_text(curve_json(made), encoding="utf-8")
+    return made
+
+
+def _check_out(job: Job, out: Path, curve: Path) -> None:
+    if out.suffix == ".json":
+        raise NashcError("the hybrid is an ONNX file", where=job.out, hint="give -o NAME.onnx")
+    if not out.parent.is_dir():
+        raise NashcError("no such folder", where=str(out.parent), hint="make it first")
+    for path in (out, curve):
+        if path.is_dir():
+            raise NashcError("is a folder", where=str(path), hint="give another -o")
+    with suppress(OSError):
+        if out.samefile(job.model):
+            raise NashcError("would take the place of the original", where=job.out, hint="give another -o")
+
+
+def _open(job: Job, model: Original, path: str, labels: str | None, split: str) -> Dataset:
+    return open_data(path, job.preprocess, model.shape, labels=labels, split=split)
+
+
+def _images(data: Dataset, count: int, seed: int) -> tuple[Array, Array | None]:
+    """Some images [N, 1, ...], and their labels."""
+    found = list(data.batches(1, count=count, seed=seed))
+    labels = None if data.labels is None else np.concatenate([one for _, one in found if one is not None])
+    return np.stack([image for image, _ in found]), labels
+
+
+def _judge(job: Job, model: Original, data: Dataset | None, calibration: Array) -> Judge | None:
+    """None where the calibration images and the model itself are the measure."""
+    if data is None and job.finetune is None:
+        return None
+    images, labels = (calibration, None) if data is None else _images(data, JUDGED, job.seed)
+    return Judge(images, labels, outputs_of(model.staged.model, model.input, images, job.options.workers))
+
+
+# ------------------------------------------------------------------ fine-tuning
+
+
+class _Rows:
+    """A data set as fine-tuning reads it: by positions."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, indices: Any) -> Array:
+        return self.data.at(indices)
+
+
+def _finetuned(job: Job, model: Original, wanted: Finetune, progress: Progress | None) -> tuple[Original, list[str]]:
+    """The model with adder layers that were trained, and their names."""
+    from nashc.nn.finetune import FinetuneOptions, finetune  # noqa: PLC0415 - torch is an extra
+
+    data = _open(job, model, wanted.data, None, "train")
+    adders = adder_layers(model, wanted.adders)
+    checkpoint = None if wanted.checkpoint is None else Path(wanted.checkpoint)
+    if checkpoint is not None:
+        checkpoint.mkdir(parents=True, exist_ok=True)
+    options = FinetuneOptions(
+        epochs=wanted.epochs,
+        minutes=wanted.minutes,
+        checkpoint=checkpoint,
+        seed=job.seed,
+        batch=min(FinetuneOptions().batch, len(data)),
+    )
+    trained = finetune(
+        model.proto,
+        adders,
+        _Rows(data),
+        options,
+        progress=None if progress is None else lambda p: progress("fine-tune", p.step / p.steps),
+    )
+    return original(trained.model, job.shapes, model.name, job.model), adders
+
+
+def adder_layers(model: Original, patterns: Sequence[str]) -> list[str]:
+    """Conv nodes of the file that match; without patterns dense ones from the last towards the first, but not the first
+    convolution, until they have ADDER_SHARE of the multiply-accumulates."""
+    names = [node.name for node in model.proto.graph.node if node.op_type == "Conv"]
+    if patterns:
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise NashcError(f"no Conv is named '{pattern}'", where="--adders", hint=did_you_mean(pattern, names))
+        return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    layers = [stage.weighted for stage in model.staged.stages if stage.weighted is not None]
+    total, taken = sum(layer.macs for layer in layers), 0
+    found: list[str] = []
+    convolutions = [layer for layer in layers if layer.window is not None]
+    for layer in reversed(convolutions[1:]):
+        if taken >= ADDER_SHARE * total:
+            break
+        if layer.window is not None and layer.window.group == 1 and layer.node in names:
+            found.append(layer.node)
+            taken += layer.macs
+    return [name for name in names if name in found]
+
+
+# ----------------------------------------------------------------------- curve
+
+
+def curve_json(made: Made) -> str:
+    """Every choice that was measured and searched, as JSON: FPS (null: does not fit), shares of 1, dB (null: equal)."""
+    hybrid, job = made.hybrid, made.job
+    document = {
+        "version": VERSION,
+        "model": job.model,
+        "target": job.target,
+        "images": hybrid.images,
+        "measured_on": job.data or job.calib,
+        "labelled": hybrid.chosen.fidelity.accuracy is not None,
+        "baselines_fps": dict(hybrid.floor),
+        "multiplication_only_fps": hybrid.multiplying,
+        "adder_layers": list(made.adders),
+        "sensitivities": {node: dict(own) for node, own in hybrid.losses.items()},
+        "points": [
+            {
+                "types": point.name,
+                "chosen": point is hybrid.chosen,
+                "fps": point.fps,
+                "why": point.why,
+                "drop": point.fidelity.drop,
+                "agreement": point.fidelity.agreement,
+                "accuracy": point.fidelity.accuracy,
+                "float_accuracy": point.fidelity.float_accuracy,
+                "sqnr_db": {n: v if np.isfinite(v) else None for n, v in point.fidelity.sqnr_db.items()},
+                "layers": dict(point.choice),
+            }
+            for point in hybrid.points
+        ],
+    }
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def with_search(options: HybridOptions, **limits: Any) -> HybridOptions:
+    """Other limits of the searches; those that are None stay."""
+    return replace(options, search=replace(options.search, **{k: v for k, v in limits.items() if v is not None}))
