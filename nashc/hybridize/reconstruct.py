@@ -9,7 +9,7 @@ sweep with other weights). The means are left to the bias: b' = b + W E[x] - s Q
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ DAMPING = 0.01
 SWEEPS = 4
 SHRINK = np.geomspace(0.3, 1.25, 40)
 """Scales that are tried, as shares of the one at which the largest weight is the largest level."""
+LARGEST_BIAS = 2**30
+"""Of int32 biases: the sums of products have the other half of the range."""
+TINY = float(np.finfo(np.float32).tiny)
 FEW_INPUTS = 64
 """Filters up to this size have every scale tried with a reconstruction of its own."""
 
@@ -71,6 +74,25 @@ def plain(kind: LayerType, weights: Array, bias: Array | None) -> Rounded:
     levels, scale = _nearest(kind, w, np.ones((1, w.shape[2])))
     bias = np.zeros(len(weights), np.float32) if bias is None else bias.astype(np.float32)
     return Rounded(kind, levels.reshape(weights.shape).astype(np.int16), scale.reshape(-1).astype(np.float32), bias)
+
+
+def integer_bias(rounded: Rounded, x_scale: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The bias of a convolution as int32, and what 1 of it is, for inputs of that step."""
+    unit = rounded.scale * np.float32(x_scale)
+    return np.rint(rounded.bias.astype(np.float64) / unit).astype(np.int32), unit
+
+
+def with_integer_bias(rounded: Rounded, x_scale: float) -> Rounded:
+    """A convolution whose bias is what int32 can say. Where it is too large for that beside weights so small (a channel
+    that batch normalisation has switched off), the scale grows and the weights are rounded anew."""
+    least = np.maximum(np.abs(rounded.bias.astype(np.float64)) / LARGEST_BIAS, TINY) / x_scale
+    scale = np.maximum(rounded.scale, least.astype(np.float32))
+    shape = (-1,) + (1,) * (rounded.levels.ndim - 1)
+    shares = (rounded.scale.astype(np.float64) / scale).reshape(shape)
+    levels = rounded.kind.nearest(rounded.kind.grid[rounded.levels] * shares).astype(np.int16)
+    stored = replace(rounded, levels=levels, scale=scale)
+    bias, unit = integer_bias(stored, x_scale)
+    return replace(stored, bias=bias.astype(np.float32) * unit)
 
 
 def _damped(integer: Array) -> Array:

@@ -56,7 +56,8 @@ def sensitivities(
     def visit(place: Place) -> None:
         node = place.layer.node
         kinds = {kind.name: kind for kind in (base, *candidates.get(node, ()))}
-        made = {name: fitted(staged, place.layer, kind, place.moments) for name, kind in kinds.items()}
+        x = step.get(place.stage.inputs[0])
+        made = {name: fitted(staged, place.layer, kind, place.moments, x) for name, kind in kinds.items()}
         weights[node] = made
         if len(made) == 1:
             losses[node] = {base.name: 0.0}
@@ -89,7 +90,7 @@ class _Tail:
         self.own = {name: staged.tensors[name] for name in filter(None, (place.layer.weight, place.layer.bias))}
         self.given = {n: v[:count] for n, v in place.integer.items() if last.get(n, -1) >= place.index}
         self.step, self.workers = step, workers
-        made = {stage.output for stage in stages}
+        made = {name for stage in stages for name in stage.outputs}
         self.wanted = {name: values[:count] for name, values in wanted.items() if name in made}
         nodes = nodes_of(staged, [node for stage in stages for node in stage.nodes])
         shapes = {name: staged.shapes[name] for name in self.given} | {n: v.shape for n, v in self.own.items()}

@@ -29,6 +29,8 @@ Array = NDArray[Any]
 EXACT_MOVES = tuple(op for op in MOVES if op not in ("Resize", "Upsample", "Expand", "Pad"))
 KEEPS_STEP = (*EXACT_MOVES, "MaxPool", "GlobalMaxPool", "Identity", "Dropout")
 """Operators whose outputs are among their inputs."""
+VIEWS = (*RENAMES, "Identity", "Dropout", "Split")
+"""Those of them behind which nothing is quantised anew."""
 OUTPUT_FUNCTIONS = ("Softmax", "LogSoftmax", "ArgMax", "Sigmoid", "TopK")
 """At the end of a model, what the host makes of the last map: it reads 8 bits and is not quantised itself."""
 
@@ -51,11 +53,12 @@ class Weighted:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Nodes that run in one pass. inputs: computed values that it reads; output: the value that it ends in."""
+    """Nodes that run in one pass. inputs: computed values that it reads; outputs: the value that it ends in, or all
+    parts of a split."""
 
     nodes: tuple[str, ...]
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     weighted: Weighted | None = None
 
 
@@ -64,8 +67,9 @@ class Staged:
     """A model in stages, in an order that respects data flow.
 
     shapes: of every computed value, for one image. steps: value -> its class, for every value that is quantised; the
-    first of a class names it. adders: class -> weights that need the step of the class (AdderConv); adder_scales: class
-    -> scale of that step where the node's metadata says it.
+    first of a class names it. moved: values that hold nothing that is not in their class anyway. adders: class ->
+    weights that need the step of the class (AdderConv); adder_scales: class -> scale of that step where the node's
+    metadata says it.
     """
 
     model: onnx.ModelProto
@@ -83,12 +87,13 @@ class Staged:
 def staged(model: ir.Model) -> Staged:
     """Stages of a model that `simplify` has prepared, with static shapes.
 
-    Every Conv gets weights and a bias of its own, in place.
+    Every node with stored weights gets its own, in place, and Conv and Gemm a bias [M].
     """
     graph = model.graph
     mark_constants(graph)
     for node in graph:
-        if is_op(node, "Conv") and array(node.inputs[1]) is not None:
+        adder = node.domain == DOMAIN and node.op_type == "AdderConv"
+        if (adder or is_op(node, "Conv", "Gemm", "MatMul", "ConvTranspose")) and len(node.inputs) > 1:
             _own_operands(graph, node)
     layout = Layout(graph)
     found = [(group, _stage(group)) for group in groups(graph, layout)]
@@ -135,14 +140,26 @@ def _adder_scales(graph: ir.Graph, steps: Mapping[str, str]) -> dict[str, float]
 
 
 def _own_operands(graph: ir.Graph, node: ir.Node) -> None:
-    weights, bias = array(node.inputs[1]), array(node.inputs[2]) if len(node.inputs) > 2 else None
-    if weights is None or (bias is None and len(node.inputs) > 2 and node.inputs[2] is not None):
+    weights, given = array(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
+    bias = array(given)
+    if weights is None or (given is not None and bias is None):
+        return
+    node.replace_input_with(1, new_initializer(graph, f"{node.name}_weight", weights))
+    if is_op(node, "MatMul") or (bias is None and not is_op(node, "Conv")):
         return
     if len(node.inputs) < 3:
         node.resize_inputs(3)
-    bias = np.zeros(len(weights), weights.dtype) if bias is None else bias
-    node.replace_input_with(1, new_initializer(graph, f"{node.name}_weight", weights))
+    channels = weights.shape[_axis(node)]
+    if bias is None:
+        bias = np.zeros(channels, weights.dtype)
+    elif is_op(node, "Gemm") and bias.size in (1, bias.shape[-1]):
+        bias = np.broadcast_to(bias.reshape(-1), channels).copy()
     node.replace_input_with(2, new_initializer(graph, f"{node.name}_bias", bias))
+
+
+def _axis(node: ir.Node) -> int:
+    """Of the weights: the output channels."""
+    return 0 if is_op(node, "Conv") or (is_op(node, "Gemm") and node.attributes.get_int("transB", 0) == 1) else 1
 
 
 def _stage(group: Group) -> Stage:
@@ -150,7 +167,9 @@ def _stage(group: Group) -> Stage:
     reads = [v for node in group.nodes for v in node.inputs if v is not None and v not in inside and not is_constant(v)]
     names = tuple(dict.fromkeys(v.name or "" for v in reads))
     nodes = tuple(node.name or "" for node in group.nodes)
-    return Stage(nodes, names, group.output.name or "", _weighted(group.head))
+    ends = [v.name or "" for v in group.head.outputs if v.uses() or v.is_graph_output()]
+    outputs = tuple(ends) if len(ends) > 1 else (group.output.name or "",)
+    return Stage(nodes, names, outputs, _weighted(group.head))
 
 
 def _weighted(node: ir.Node) -> Weighted | None:
@@ -160,21 +179,22 @@ def _weighted(node: ir.Node) -> Weighted | None:
     out, x = static_shape(node.outputs[0]), static_shape(node.inputs[0])  # type: ignore[arg-type]
     if weights is None or weights.dtype != np.float32 or out is None or x is None:
         return None
+    if bias is not None and (array(bias) is None or static_shape(bias) != (weights.shape[_axis(node)],)):
+        return None
     names = ((node.inputs[1].name or "") if node.inputs[1] else "", (bias.name or "") if bias is not None else "")
+    axis = _axis(node)
     if is_op(node, "Conv"):
         macs = int(np.prod(out)) * int(np.prod(weights.shape[1:]))
-        return Weighted(node.name or "", "Conv", *names, 0, _window(node, weights, x, out), macs)
+        return Weighted(node.name or "", "Conv", *names, axis, _window(node, weights, x, out), macs)
     if is_op(node, "Gemm"):
-        transposed = node.attributes.get_int("transB", 0) == 1
         plain = node.attributes.get_int("transA", 0) == 0 and node.attributes.get_float("alpha", 1.0) == 1.0
         plain = plain and node.attributes.get_float("beta", 1.0) == 1.0
-        axis = 0 if transposed else 1
         return Weighted(node.name or "", "Gemm", *names, axis, None, weights.size) if plain else None
     if is_op(node, "MatMul") and weights.ndim == 2:
-        return Weighted(node.name or "", "MatMul", *names, 1, None, int(np.prod(out)) * weights.shape[0])
+        return Weighted(node.name or "", "MatMul", *names, axis, None, int(np.prod(out)) * weights.shape[0])
     if is_op(node, "ConvTranspose") and node.attributes.get_int("group", 1) == 1:
         macs = int(np.prod(x)) * int(np.prod(weights.shape[1:]))
-        return Weighted(node.name or "", "ConvTranspose", *names, 1, None, macs)
+        return Weighted(node.name or "", "ConvTranspose", *names, axis, None, macs)
     return None
 
 
@@ -209,18 +229,25 @@ def _classes(
         parent[name] = name
     moved: set[str] = set()
     for group, stage in found:
-        value = group.output
-        if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
+        alone = len(group.nodes) == 1
+        known = bool(stage.inputs) and all(n in parent for n in stage.inputs)
+        if alone and is_op(group.head, *OUTPUT_FUNCTIONS) and any(name in outputs for name in stage.outputs):
             continue
-        if stage.output in outputs and is_op(group.head, *OUTPUT_FUNCTIONS) and len(group.nodes) == 1:
+        if alone and is_op(group.head, *VIEWS) and not known:
             continue
-        if is_op(group.head, *KEEPS_STEP) and len(group.nodes) == 1 and all(n in parent for n in stage.inputs):
-            parent[stage.output] = root(stage.inputs[0])
-            for other in stage.inputs[1:]:
-                parent[root(other)] = root(stage.inputs[0])
-            moved.add(stage.output)
-        else:
-            parent[stage.output] = stage.output
+        for value in (group.output, *group.head.outputs):
+            name = value.name or ""
+            if name not in stage.outputs or (value.dtype is not None and value.dtype != ir.DataType.FLOAT):
+                continue
+            if alone and known and is_op(group.head, *KEEPS_STEP):
+                parent[name] = root(stage.inputs[0])
+                for other in stage.inputs[1:]:
+                    parent[root(other)] = root(stage.inputs[0])
+                constants = (v for v in group.head.inputs if v is not None and is_constant(v))
+                if not any(v.dtype == ir.DataType.FLOAT for v in constants):
+                    moved.add(name)
+            else:
+                parent[name] = name
     weights: dict[str, tuple[Array, ...]] = {}
     for node in graph:
         x = node.inputs[0] if node.inputs else None
@@ -228,5 +255,4 @@ def _classes(
             w = array(node.inputs[1])
             if w is not None:
                 weights[root(x.name)] = (*weights.get(root(x.name), ()), w)
-    views = {g.output.name or "" for g, s in found if is_op(g.head, *RENAMES) and s.output in moved}
-    return {name: root(name) for name in parent}, moved | views, weights
+    return {name: root(name) for name in parent}, moved, weights

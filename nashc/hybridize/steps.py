@@ -15,6 +15,8 @@ from nashc.runtime.chain import Step
 Array = NDArray[Any]
 PERCENTILE = 99.99
 MOST_SAMPLES = 2**17
+SMALLEST_SCALE = np.finfo(np.float32).tiny
+"""Values below it are rounded to 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ for _name, _rule in (("min-max", _min_max), ("percentile", _percentile), ("mse",
 def step_for(lowest: float, highest: float) -> Step:
     """uint8 step of a range; 0 is in it and is a level."""
     lowest, highest = min(lowest, 0.0), max(highest, 0.0)
-    scale = np.float32((highest - lowest) / 255 or 1.0)
+    scale = np.float32((highest - lowest) / 255)
+    scale = scale if scale >= SMALLEST_SCALE else np.float32(1.0)
     return Step(float(scale), np.asarray(np.clip(np.rint(-lowest / scale), 0, 255), np.uint8))
 
 
@@ -90,7 +93,14 @@ def adder_step(values: Seen, weights: tuple[Array, ...], scale: float | None = N
         return float(np.mean(x**2)) + float(np.mean([np.mean(v**2) for v in w]))
 
     scale = scale or min(np.geomspace(0.1, 1.0, 60) * largest, key=error)
+    scale = max(scale, float(SMALLEST_SCALE))
     return Step(float(np.float32(scale)), np.zeros((), np.int8) if signed else np.zeros((), np.uint8))
+
+
+def adder_codes(weights: Array, step: Step) -> Array:
+    """The int8 weights of an adder layer whose inputs have that step."""
+    nearest: Array = np.rint(weights / np.float32(step.scale)).clip(-127, 127).astype(np.int8)
+    return nearest
 
 
 def codes(values: Array, step: Step) -> Array:

@@ -128,4 +128,4 @@ def nodes_of(staged: Staged, names: Iterable[str]) -> list[onnx.NodeProto]:
 def stage_part(staged: Staged, stage: Stage, tensors: Mapping[str, Array], *, native: bool) -> Part:
     """One stage in onnxruntime."""
     shapes = {name: staged.shapes[name] for name in stage.inputs}
-    return Part(staged.model, nodes_of(staged, stage.nodes), shapes, [stage.output], tensors, native=native)
+    return Part(staged.model, nodes_of(staged, stage.nodes), shapes, stage.outputs, tensors, native=native)

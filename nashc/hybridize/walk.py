@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nashc.core.network import Unit
 from nashc.hybridize.layer_types import LayerType
-from nashc.hybridize.reconstruct import Rounded, plain, reconstruct
+from nashc.hybridize.reconstruct import Rounded, plain, reconstruct, with_integer_bias
 from nashc.hybridize.stages import Stage, Staged, Weighted
 from nashc.hybridize.statistics import Moments, moments
-from nashc.hybridize.steps import Range, Seen, adder_step, codes, real, seen, step_for
+from nashc.hybridize.steps import Range, Seen, adder_codes, adder_step, codes, real, seen, step_for
 from nashc.hybridize.streams import last_readers, stage_part
+from nashc.ops import DOMAIN
 from nashc.runtime.chain import Step
 
 Array = NDArray[Any]
@@ -40,9 +42,10 @@ def ranges(staged: Staged, images: Mapping[str, Array], *, workers: int) -> tupl
     last = last_readers(staged)
     for i, stage in enumerate(staged.stages):
         part = stage_part(staged, stage, staged.tensors, native=True)
-        values[stage.output] = part.images({n: values[n] for n in stage.inputs}, workers)[0]
-        if stage.output not in staged.moved:
-            note(stage.output, values[stage.output])
+        made = part.images({n: values[n] for n in stage.inputs}, workers)
+        values |= zip(stage.outputs, made, strict=True)
+        for name in set(stage.outputs) - staged.moved:
+            note(name, values[name])
         _forget(values, last, i)
     return found, {name: values[name] for name in staged.outputs}
 
@@ -85,7 +88,7 @@ def walk(
     `visit` is called before a layer is rounded.
     """
     made: dict[str, Rounded] = {}
-    tensors = dict(staged.tensors)
+    tensors = dict(staged.tensors) | adder_tensors(staged, step)
     floats = dict(images)
     integers = {name: codes(values, step[name]) for name, values in images.items()}
 
@@ -99,7 +102,8 @@ def walk(
     for i, stage in enumerate(staged.stages):
         layer = stage.weighted
         given = {n: floats[n] for n in stage.inputs}
-        floats[stage.output] = stage_part(staged, stage, staged.tensors, native=True).images(given, workers)[0]
+        part = stage_part(staged, stage, staged.tensors, native=True)
+        floats |= zip(stage.outputs, part.images(given, workers), strict=True)
         if layer is not None and layer.node in choice:
             found = None
             if layer.window is not None:
@@ -107,11 +111,11 @@ def walk(
                 found = moments(layer.window, floats[x], integers[x], partial(read, x))
             if visit is not None:
                 visit(Place(i, stage, layer, found, integers))
-            made[layer.node] = fitted(staged, layer, choice[layer.node], found)
+            made[layer.node] = fitted(staged, layer, choice[layer.node], found, step.get(stage.inputs[0]))
             tensors |= replaced(layer, made[layer.node])
         given = {n: integers[n] for n in stage.inputs}
         part = stage_part(staged, stage, tensors, native=True)
-        integers[stage.output] = part.images(given, workers, read=read, keep=keep)[0]
+        integers |= zip(stage.outputs, part.images(given, workers, read=read, keep=keep), strict=True)
         for values in (floats, integers):
             _forget(values, last, i)
         if progress is not None:
@@ -119,17 +123,28 @@ def walk(
     return made, {name: read(name, integers[name]) for name in staged.outputs}
 
 
-def fitted(staged: Staged, layer: Weighted, kind: LayerType, found: Moments | None) -> Rounded:
-    """The layer's weights as a type."""
+def fitted(staged: Staged, layer: Weighted, kind: LayerType, found: Moments | None, x: Step | None) -> Rounded:
+    """The layer's weights as a type, for inputs of a step."""
     weights = np.moveaxis(staged.tensors[layer.weight], layer.axis, 0)
     bias = staged.tensors.get(layer.bias)
-    return plain(kind, weights, bias) if found is None else reconstruct(kind, weights, bias, found)
+    made = plain(kind, weights, bias) if found is None else reconstruct(kind, weights, bias, found)
+    return made if x is None or kind.unit is Unit.SHIFT else with_integer_bias(made, x.scale)
 
 
 def replaced(layer: Weighted, rounded: Rounded) -> dict[str, Array]:
     """Stored tensors of the layer with rounded weights."""
     found = {layer.weight: np.ascontiguousarray(np.moveaxis(rounded.weights, 0, layer.axis))}
     return found | ({layer.bias: rounded.bias} if layer.bias else {})
+
+
+def adder_tensors(staged: Staged, step: Mapping[str, Step]) -> dict[str, Array]:
+    """The weights of adder layers as the integer model has them."""
+    nodes = [n for n in staged.model.graph.node if n.domain == DOMAIN and n.op_type == "AdderConv"]
+    return {
+        n.input[1]: adder_codes(staged.tensors[n.input[1]], x) * np.float32(x.scale)
+        for n in nodes
+        if (x := step.get(n.input[0])) is not None and n.input[1] in staged.tensors
+    }
 
 
 def _forget(values: dict[str, Array], last: Mapping[str, int], i: int) -> None:
