@@ -25,6 +25,7 @@ from nashc.ops import DOMAIN
 from nashc.runtime.chain import Step
 
 Array = NDArray[Any]
+Fit = Callable[[Staged, Weighted, LayerType, Moments | None, Step | None], Rounded]
 
 
 def ranges(staged: Staged, images: Mapping[str, Array], *, workers: int) -> tuple[dict[str, Seen], dict[str, Array]]:
@@ -73,6 +74,14 @@ class Place:
     integer: Mapping[str, Array]
 
 
+def fitted(staged: Staged, layer: Weighted, kind: LayerType, found: Moments | None, x: Step | None) -> Rounded:
+    """The layer's weights as a type, for inputs of a step."""
+    weights = np.moveaxis(staged.tensors[layer.weight], layer.axis, 0)
+    bias = staged.tensors.get(layer.bias)
+    made = plain(kind, weights, bias) if found is None else reconstruct(kind, weights, bias, found)
+    return made if x is None or kind.unit is Unit.SHIFT else with_integer_bias(made, x.scale)
+
+
 def walk(
     staged: Staged,
     step: Mapping[str, Step],
@@ -82,10 +91,11 @@ def walk(
     workers: int,
     visit: Callable[[Place], None] | None = None,
     progress: Callable[[float], None] | None = None,
+    fit: Fit = fitted,
 ) -> tuple[dict[str, Rounded], dict[str, Array]]:
     """The rounded weights of every layer of `choice` (node name -> type), and the outputs of the integer model.
 
-    `visit` is called before a layer is rounded.
+    `visit` is called before a layer is rounded by `fit`.
     """
     made: dict[str, Rounded] = {}
     tensors = dict(staged.tensors) | adder_tensors(staged, step)
@@ -121,14 +131,6 @@ def walk(
         if progress is not None:
             progress((i + 1) / len(staged.stages))
     return made, {name: read(name, integers[name]) for name in staged.outputs}
-
-
-def fitted(staged: Staged, layer: Weighted, kind: LayerType, found: Moments | None, x: Step | None) -> Rounded:
-    """The layer's weights as a type, for inputs of a step."""
-    weights = np.moveaxis(staged.tensors[layer.weight], layer.axis, 0)
-    bias = staged.tensors.get(layer.bias)
-    made = plain(kind, weights, bias) if found is None else reconstruct(kind, weights, bias, found)
-    return made if x is None or kind.unit is Unit.SHIFT else with_integer_bias(made, x.scale)
 
 
 def replaced(layer: Weighted, rounded: Rounded) -> dict[str, Array]:
