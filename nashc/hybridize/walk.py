@@ -121,7 +121,7 @@ def walk(
                 found = moments(layer.window, floats[x], integers[x], partial(read, x))
             if visit is not None:
                 visit(Place(i, stage, layer, found, integers))
-            made[layer.node] = fitted(staged, layer, choice[layer.node], found, step.get(stage.inputs[0]))
+            made[layer.node] = fit(staged, layer, choice[layer.node], found, step.get(stage.inputs[0]))
             tensors |= replaced(layer, made[layer.node])
         given = {n: integers[n] for n in stage.inputs}
         part = stage_part(staged, stage, tensors, native=True)
