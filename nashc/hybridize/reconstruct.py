@@ -22,7 +22,7 @@ Array = NDArray[Any]
 DAMPING = 0.01
 """Of the mean variance of an input: what the calibration set does not show is not trusted."""
 SWEEPS = 4
-SHRINK = np.geomspace(0.3, 1.25, 40)
+SHRINK = np.append(np.geomspace(0.3, 1.25, 40), 1.0)
 """Scales that are tried, as shares of the one at which the largest weight is the largest level."""
 LARGEST_BIAS = 2**30
 """Of int32 biases: the sums of products have the other half of the range."""
