@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-MOST_WINDOWS = 16384
-"""Windows of one layer: more change the moments by less than rounding does."""
+WINDOWS_AN_INPUT, LEAST_WINDOWS, MOST_WINDOWS = 64, 2048, 16384
+"""Windows of one layer for each input of a filter, and in all: more change the weights by less than rounding does."""
+BLOCK_ELEMENTS = 2**24
+"""Elements of the windows that are summed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +73,51 @@ class Moments:
 def moments(window: Window, floats: Array, integers: Array, read: Callable[[Array], Array], seed: int = 0) -> Moments:
     """Of [N, 1, C, *spatial] images of both streams; `read` gives the real values of an image of the second."""
     places = window.places(floats.shape[3:])
-    each = min(places, max(1, MOST_WINDOWS // len(floats)))
+    inputs = floats.shape[2] // window.group * int(np.prod(window.kernel))
+    wanted = min(MOST_WINDOWS, max(LEAST_WINDOWS, WINDOWS_AN_INPUT * inputs))
+    each = min(places, -(-wanted // len(floats)))
     generator = np.random.default_rng(seed)
-    x: list[Array] = []
-    q: list[Array] = []
-    for a, b in zip(floats, integers, strict=True):
-        chosen = None if each == places else generator.choice(places, each, replace=False)
-        x.append(window.cut(a[0], chosen))
-        q.append(window.cut(read(b[0]), chosen))
-    return _moments(np.concatenate(x, axis=1), np.concatenate(q, axis=1))
+    sums: _Sums | None = None
+    together = max(1, BLOCK_ELEMENTS // (each * floats.shape[2] * int(np.prod(window.kernel))))
+    for first in range(0, len(floats), together):
+        x, q = [], []
+        for a, b in zip(floats[first : first + together], integers[first : first + together], strict=True):
+            chosen = None if each == places else generator.choice(places, each, replace=False)
+            x.append(window.cut(a[0], chosen))
+            q.append(window.cut(read(b[0]), chosen))
+        block, other = np.concatenate(x, axis=1), np.concatenate(q, axis=1)
+        sums = sums or _Sums(block.mean(axis=1, keepdims=True), other.mean(axis=1, keepdims=True))
+        sums.add(block, other)
+    assert sums is not None, "no images"
+    return sums.moments()
 
 
-def _moments(x: Array, q: Array) -> Moments:
-    mean, integer_mean = x.mean(axis=1, dtype=np.float64), q.mean(axis=1, dtype=np.float64)
-    dx = (x - mean[:, None]).astype(np.float32)
-    dq = (q - integer_mean[:, None]).astype(np.float32)
-    n = x.shape[1]
-    integer = np.matmul(dq.transpose(0, 2, 1), dq).astype(np.float64) / n
-    cross = np.matmul(dx.transpose(0, 2, 1), dq).astype(np.float64) / n
-    return Moments(integer, cross, mean, integer_mean)
+class _Sums:
+    """Sums over windows, of their distances from a value near the mean: so little is lost where means are large."""
+
+    def __init__(self, near: Array, integer_near: Array) -> None:
+        self.near, self.integer_near = near, integer_near
+        groups, _, inputs = near.shape
+        self.count = 0
+        self.integer = np.zeros((groups, inputs, inputs))
+        self.cross = np.zeros((groups, inputs, inputs))
+        self.mean, self.integer_mean = np.zeros((2, groups, inputs))
+
+    def add(self, x: Array, q: Array) -> None:
+        """Windows [group, n, K] of both streams."""
+        x, q = x - self.near, q - self.integer_near
+        self.count += x.shape[1]
+        turned = q.transpose(0, 2, 1)
+        self.integer += np.matmul(turned, q)
+        self.cross += np.matmul(x.transpose(0, 2, 1), q)
+        self.mean += x.sum(axis=1, dtype=np.float64)
+        self.integer_mean += q.sum(axis=1, dtype=np.float64)
+
+    def moments(self) -> Moments:
+        n, x, q = self.count, self.mean / self.count, self.integer_mean / self.count
+        return Moments(
+            self.integer / n - q[:, :, None] * q[:, None, :],
+            self.cross / n - x[:, :, None] * q[:, None, :],
+            x + self.near[:, 0],
+            q + self.integer_near[:, 0],
+        )
