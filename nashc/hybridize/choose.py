@@ -75,7 +75,7 @@ def candidates(layers: Sequence[Choosable], fixed_macs: int, board: Board, optio
 
 def _palettes(layers: Sequence[Choosable]) -> Iterator[tuple[frozenset[str], frozenset[str]]]:
     """Types for dense layers and for depthwise ones."""
-    roles = [dict.fromkeys(n for layer in layers if layer.depthwise is role for n in layer.losses) for role in (0, 1)]
+    roles = [dict.fromkeys(n for layer in layers if layer.depthwise == role for n in layer.losses) for role in (0, 1)]
     subsets = [
         list(map(frozenset, chain.from_iterable(combinations(names, k) for k in range(1, MOST_KINDS + 1))))
         or [frozenset()]
@@ -97,8 +97,11 @@ def _trades(
             for layer, own in zip(layers, names, strict=True)
         ]
         loss = [np.array([layer.losses[n] for n in own]) for layer, own in zip(layers, names, strict=True)]
-        for price in PRICES_OF_LOSS:
-            yield tuple(own[int(np.argmin(c + price * s))] for own, c, s in zip(names, cost, loss, strict=True))
+        cheapest = [
+            np.argmin(c[:, None] + s[:, None] * PRICES_OF_LOSS, axis=0) for c, s in zip(cost, loss, strict=True)
+        ]
+        for chosen in zip(*(c.tolist() for c in cheapest), strict=True):
+            yield tuple(own[i] for own, i in zip(names, chosen, strict=True))
 
 
 def lane_price(name: str, board: Board) -> float:
