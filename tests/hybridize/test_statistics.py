@@ -113,6 +113,16 @@ def test_moments_are_covariances(case, seed):
     np.testing.assert_allclose(found.integer_mean, q.mean(axis=1), rtol=1e-4, atol=1e-5)
 
 
+def test_blocks_of_images_are_summed(monkeypatch):
+    window = Window((3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 2)
+    given = np.random.default_rng(0).normal(50.0, 1.0, size=(7, 1, 4, 6, 6)).astype(np.float32)
+    whole = moments(window, given, given, lambda q: q + 1)
+    monkeypatch.setattr(statistics, "BLOCK_ELEMENTS", 2 * 36 * 36)  # two images
+    blocks = moments(window, given, given, lambda q: q + 1)
+    for name in ("integer", "cross", "mean", "integer_mean"):
+        np.testing.assert_allclose(getattr(blocks, name), getattr(whole, name), rtol=1e-4, atol=0.05)
+
+
 def test_few_windows_are_drawn_from_the_same_places(monkeypatch):
     """Of both streams: the cross moments of a stream with itself are its own."""
     monkeypatch.setattr(statistics, "MOST_WINDOWS", 200)
