@@ -58,17 +58,20 @@ def test_least_cycles_is_a_linear_program(case, fixed, most_dsp, most_lut):
     limit = usable(BOARD, most_lut, most_dsp, None)
     conv8 = fixed + sum(layer.macs for layer, n in zip(given, names, strict=True) if n == "conv8")
     others = sum(layer.macs * lane_price(n, BOARD) for layer, n in zip(given, names, strict=True) if n != "conv8")
-    scale = 1e6  # cycles and products in millions
+    price = lane_price("conv8", BOARD)
+    most = (others + conv8 * price) / limit.lut  # cycles, all in LUTs: the unit of t
     solved = scipy.optimize.linprog(
-        c=[1.0, 0.0, 0.0],
-        A_ub=[[-limit.lut / 1e4, lane_price("conv8", BOARD) / 1e4, 0.0], [-2.0 * limit.dsp, 0.0, 1.0]],
-        b_ub=[-others / scale / 1e4, 0.0],
+        c=[1.0, 0.0, 0.0],  # t, and the shares of the products in LUTs and on DSPs
+        A_ub=[
+            [-1.0, conv8 * price / limit.lut / most, 0.0],
+            [-2.0 * limit.dsp, 0.0, conv8 / most],
+        ],
+        b_ub=[-others / limit.lut / most, 0.0],
         A_eq=[[0.0, 1.0, 1.0]],
-        b_eq=[conv8 / scale],
+        b_eq=[1.0],
     )
     assert solved.success
-    found = least_cycles(given, names, fixed, BOARD, options)
-    assert found == pytest.approx(solved.x[0] * scale, rel=1e-6, abs=1e-3)
+    assert least_cycles(given, names, fixed, BOARD, options) == pytest.approx(solved.x[0] * most, rel=1e-5)
 
 
 def test_lane_prices_follow_terms_and_bits():
