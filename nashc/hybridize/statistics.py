@@ -62,12 +62,13 @@ class Window:
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Covariances and means, each with the group as its first axis: inputs x' among themselves [group, K, K], x with
-    x' [group, K, K], means [group, K]."""
+    x' [group, K, K], means [group, K]. images: how many they are of."""
 
     integer: Array
     cross: Array
     mean: Array
     integer_mean: Array
+    images: int
 
 
 def moments(window: Window, floats: Array, integers: Array, read: Callable[[Array], Array], seed: int = 0) -> Moments:
@@ -89,7 +90,7 @@ def moments(window: Window, floats: Array, integers: Array, read: Callable[[Arra
         sums = sums or _Sums(block.mean(axis=1, keepdims=True), other.mean(axis=1, keepdims=True))
         sums.add(block, other)
     assert sums is not None, "no images"
-    return sums.moments()
+    return sums.moments(len(floats))
 
 
 class _Sums:
@@ -113,11 +114,12 @@ class _Sums:
         self.mean += x.sum(axis=1, dtype=np.float64)
         self.integer_mean += q.sum(axis=1, dtype=np.float64)
 
-    def moments(self) -> Moments:
+    def moments(self, images: int) -> Moments:
         n, x, q = self.count, self.mean / self.count, self.integer_mean / self.count
         return Moments(
             self.integer / n - q[:, :, None] * q[:, None, :],
             self.cross / n - x[:, :, None] * q[:, None, :],
             x + self.near[:, 0],
             q + self.integer_near[:, 0],
+            images,
         )

@@ -19,6 +19,7 @@ from nashc.passes.graph import is_constant, is_op, static_shape
 from nashc.passes.transpose import permutation
 
 Axes = tuple[int, ...]
+QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 
 
 class Layout:
@@ -59,7 +60,8 @@ class Layout:
         for node in around:
             if node is not None and node not in self._queued:
                 self._queued.add(node)
-                self._queue.append(node)
+                # a quantised model spreads in the order of its float model: both sides of a Q or DQ count as one value
+                (self._queue.appendleft if is_op(node, *QUANTISING) else self._queue.append)(node)
 
     def _spread(self) -> None:
         while self._queue:

@@ -21,9 +21,6 @@ from nashc.hybridize.walk import adder_tensors, ranges, replaced, steps
 from nashc.passes import checked, simplify
 from nashc.runtime import Session
 
-FLATTENED = {"gemm", "gemm biases", "gemm scaled"}
-"""A QDQ model whose Flatten joins several pixels is imported with a Transpose that the float model has not."""
-
 
 @pytest.fixture(scope="module")
 def made():
@@ -91,9 +88,7 @@ def test_the_integer_model_is_valid_and_keeps_its_interface(made, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_imported_integer_model_is_what_was_searched(made, name, request):
-    if name in FLATTENED:
-        request.applymarker(pytest.mark.xfail(reason="importer: layout through Q and DQ"))
+def test_the_imported_integer_model_is_what_was_searched(made, name):
     one = made(name)
     network = one.network()
     check_network(network)
