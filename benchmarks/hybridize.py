@@ -18,7 +18,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -203,6 +203,14 @@ def _fit_without_bias(staged: Staged, layer: Weighted, kind: LayerType, found: M
     return _as_stored(replace(made, bias=np.zeros(len(w), np.float32) if bias is None else bias), x)
 
 
+def _fit_damped(
+    staged: Staged, layer: Weighted, kind: LayerType, found: Moments | None, x: Any, *, damping: float
+) -> Rounded:
+    """With another trust in what few images show."""
+    w, bias = _source(staged, layer)
+    return _as_stored(plain(kind, w, bias) if found is None else reconstruct(kind, w, bias, found, damping), x)
+
+
 def _as_stored(made: Rounded, x: Any) -> Rounded:
     return made if x is None or made.kind.name.startswith("shift") else with_integer_bias(made, x.scale)
 
@@ -219,6 +227,7 @@ VARIANTS: tuple[tuple[str, Fit, bool, str], ...] = (
     ("+ reconstruction, on float inputs", fitted, False, "mse"),
     ("+ on integer inputs (all)", fitted, True, "mse"),
     ("all, without bias correction", _fit_without_bias, True, "mse"),
+    ("all, a tenth of the damping", partial(_fit_damped, damping=0.03), True, "mse"),
     ("all, ranges by min-max", fitted, True, "min-max"),
     ("all, ranges by percentile", fitted, True, "percentile"),
 )

@@ -121,7 +121,8 @@ def _scales(kind: LayerType, weights: Array) -> Array:
     """Scales to try [group, M/group, many]."""
     largest = np.abs(weights).max(axis=2)
     whole: Array = np.where(largest > 0, largest, 1.0) / kind.largest
-    return whole[..., None] * SHRINK
+    tried: Array = whole[..., None] * SHRINK
+    return tried
 
 
 def _nearest(kind: LayerType, weights: Array, importance: Array) -> tuple[NDArray[np.intp], Array]:
