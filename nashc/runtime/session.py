@@ -74,8 +74,6 @@ def start(model: onnx.ModelProto, threads: int | None, *, native: bool) -> onnxr
     """The model as it is in onnxruntime. Raises NashcError for what onnxruntime refuses."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised as well
-    # 8-bit products are exact everywhere: on CPUs without VNNI onnxruntime's fast ones saturate
-    options.add_session_config_entry("session.x64quantprecision", "1")
     if threads is not None:
         if threads < 1:
             raise NashcError(f"threads={threads}", where="Session", hint="give at least 1")
