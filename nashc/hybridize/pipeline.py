@@ -211,7 +211,11 @@ class _Run:
             middle = (low + high) // 2
             self._report("accuracy", 1 - (high - low) / len(line))
             low, high = (middle, high) if self._within(self._fidelity(line[middle].choice)) else (low, middle)
-        return line[low].loss
+        least = line[low]
+        if low == 0 and set(least.choice.values()) == {BASE} and not self._within(self._fidelity(least.choice)):
+            base = Point(BASE, least.choice, least.loss, self._fidelity(least.choice), None)
+            raise NashcError(self._missed(base), where=self.original.name, hint=MISSED_HINT)  # no other pass helps it
+        return least.loss
 
     def _around(self, points: Sequence[Point], found: Sequence[Candidate], theta: float) -> list[Point]:
         """More of the curve, with the chunks of the fastest point: more accurate ones, and one that is faster."""

@@ -22,8 +22,8 @@ Array = NDArray[Any]
 DAMPING = 0.3
 """Of the mean variance of an input, more where the inputs of a filter are many beside the images: what the calibration
 set does not show is not trusted. Far less fits it better, and other images worse (benchmarks, ablation)."""
-SWEEPS = 4
-SHRINK = np.append(np.geomspace(0.3, 1.25, 40), 1.0)
+SWEEPS = 3
+SHRINK = np.append(np.geomspace(0.3, 1.25, 16), 1.0)
 """Scales that are tried, as shares of the one at which the largest weight is the largest level."""
 LARGEST_BIAS = 2**30
 """Of int32 biases: the sums of products have the other half of the range."""
@@ -162,7 +162,7 @@ def _best_scale(kind: LayerType, levels: NDArray[np.intp], best: Array, a: Array
     return np.where((power > 0) & (fitted > 0), fitted, scale)
 
 
-BLOCK = 128
+BLOCK = 32
 
 
 def _descend(
