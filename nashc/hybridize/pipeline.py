@@ -170,6 +170,7 @@ class _Run:
         theta = self._most_loss(found)
         points = [self._point(c) for c in shortlist(found, theta, self.options.searches)]
         points += self._around(points, found, theta)
+        points += self._base(points, floor["conv-only"])
         chosen, model = self._final(points)
         return Hybrid(
             self.original,
@@ -230,6 +231,14 @@ class _Run:
         ]
         known = [p.choice for p in points]
         return [self._point(c) for c in wanted if c is not None and c.choice not in known]
+
+    def _base(self, points: Sequence[Point], fps: float | None) -> list[Point]:
+        """All layers of 8 bits, where that is allowed: no hybrid may be slower. Its search is that of the original."""
+        choice = dict.fromkeys(self.types, BASE)
+        if any(BASE not in names for names in self.types.values()) or any(p.choice == choice for p in points):
+            return []
+        loss = sum(self.measured.losses[node][BASE] for node in choice)
+        return [Point(BASE, choice, loss, self._fidelity(choice), fps, "" if fps else "does not fit")]
 
     # ------------------------------------------------------------- measuring
 

@@ -218,3 +218,12 @@ def test_models_that_are_no_originals(signature, body, text):
     proto = net(signature, body, 21, w=(4, 3, 1, 1), one=1.0, zero=np.uint8(0))
     with pytest.raises(NashcError, match=f"x.onnx: .*{text}"):
         original(proto, {}, "x", "x.onnx")
+
+
+def test_no_hybrid_is_slower_than_eight_bits(hybrid, source):
+    """The original in 8 bits is always among the points, with the speed of its own search."""
+    base = [point for point in hybrid.points if set(point.choice.values()) == {"conv8"}]
+    assert base
+    assert {point.fps for point in base} == {solve(source.network, BOARD, SEARCH).fps}
+    if base[0].fidelity.drop <= OPTIONS.max_drop:
+        assert hybrid.chosen.fps >= base[0].fps
