@@ -95,13 +95,20 @@ class Hybrid:
     classifies: bool
     images: int
     adders: tuple[int, int]
+    max_drop: float
+    min_sqnr_db: float
+
+    def keeps_budget(self, point: Point) -> bool:
+        """Whether what was measured of a point is within the budget."""
+        return keeps(point.fidelity, self.max_drop, self.min_sqnr_db)
 
     @property
     def multiplying(self) -> float | None:
         """FPS of the fastest design that only multiplies: of the original's convolutions, or of a point within the
         budget that has no other types."""
         found = [fps for fps in self.floor.values() if fps is not None]
-        found += [p.fps for p in self.points if p.fps is not None and set(p.choice.values()) <= MULTIPLYING]
+        multiplying = [p for p in self.points if set(p.choice.values()) <= MULTIPLYING and self.keeps_budget(p)]
+        found += [p.fps for p in multiplying if p.fps is not None]
         return max(found, default=None)
 
 
@@ -168,9 +175,9 @@ class _Run:
         floor = self._floor()
         found = self._candidates()
         theta = self._most_loss(found)
-        points = [self._point(c) for c in shortlist(found, theta, self.options.searches)]
+        points = [self._point(c) for c in shortlist(found, theta, self.options.searches) if not _is_base(c.choice)]
         points += self._around(points, found, theta)
-        points += self._base(points, floor["conv-only"])
+        points += self._base(points, floor)
         chosen, model = self._final(points)
         return Hybrid(
             self.original,
@@ -183,6 +190,8 @@ class _Run:
             self.classifies,
             len(self.judge.images),
             _adders(self.original.network),
+            self.max_drop,
+            self.min_sqnr_db,
         )
 
     def _report(self, stage: str, share: float) -> None:
@@ -213,7 +222,7 @@ class _Run:
             self._report("accuracy", 1 - (high - low) / len(line))
             low, high = (middle, high) if self._within(self._fidelity(line[middle].choice)) else (low, middle)
         least = line[low]
-        if low == 0 and set(least.choice.values()) == {BASE} and not self._within(self._fidelity(least.choice)):
+        if low == 0 and _is_base(least.choice) and not self._within(self._fidelity(least.choice)):
             base = Point(BASE, least.choice, least.loss, self._fidelity(least.choice), None)
             raise NashcError(self._missed(base), where=self.original.name, hint=MISSED_HINT)  # no other pass helps it
         return least.loss
@@ -230,14 +239,15 @@ class _Run:
             for share in (0.25, 4.0)
         ]
         known = [p.choice for p in points]
-        return [self._point(c) for c in wanted if c is not None and c.choice not in known]
+        return [self._point(c) for c in wanted if c is not None and c.choice not in known and not _is_base(c.choice)]
 
-    def _base(self, points: Sequence[Point], fps: float | None) -> list[Point]:
-        """All layers of 8 bits, where that is allowed: no hybrid may be slower. Its search is that of the original."""
+    def _base(self, points: Sequence[Point], floor: Mapping[str, float | None]) -> list[Point]:
+        """All layers of 8 bits, where that is allowed: no hybrid may be slower. Its speed is the original's best."""
         choice = dict.fromkeys(self.types, BASE)
-        if any(BASE not in names for names in self.types.values()) or any(p.choice == choice for p in points):
+        if any(BASE not in names for names in self.types.values()):
             return []
         loss = sum(self.measured.losses[node][BASE] for node in choice)
+        fps = max((fps for fps in floor.values() if fps is not None), default=None)
         return [Point(BASE, choice, loss, self._fidelity(choice), fps, "" if fps else "does not fit")]
 
     # ------------------------------------------------------------- measuring
@@ -258,7 +268,7 @@ class _Run:
         return fidelity(self.judge.wanted, found, self.judge.labels)
 
     def _within(self, measured: Fidelity) -> bool:
-        return measured.least_sqnr_db >= self.min_sqnr_db and (measured.drop or 0.0) <= self.max_drop
+        return keeps(measured, self.max_drop, self.min_sqnr_db)
 
     def _point(self, candidate: Candidate) -> Point:
         self._report(f"search {_name(candidate.choice)}", 0.0)
@@ -291,13 +301,13 @@ class _Run:
             raise NashcError(
                 f"no choice of layer types fits {self.board.name}: {points[0].why}", hint="try a larger board"
             )
-        order = sorted(fitting, key=lambda p: (not self._within(p.fidelity), -(p.fps or 0.0)))
+        order = sorted(fitting, key=lambda p: (not self._within(p.fidelity), -(p.fps or 0.0), _wrong(p.fidelity)))
         best: Point | None = None
         for point in order:
             model, measured = self._passed(point.choice)
             if self._within(measured):
                 return replace(point, fidelity=measured), model
-            if best is None or _quality(measured) > _quality(best.fidelity):
+            if best is None or _wrong(measured) < _wrong(best.fidelity):
                 best = replace(point, fidelity=measured)
         raise NashcError(self._missed(best), where=self.original.name, hint=MISSED_HINT)
 
@@ -323,7 +333,7 @@ class _Run:
         )
         model = integer_model(self.staged, self.step, made)
         joint = model, self._judged(model)
-        model, measured = max(apart, joint, key=lambda pair: _quality(pair[1]))
+        model, measured = min(apart, joint, key=lambda pair: _wrong(pair[1]))
         input_name, workers = self.original.input, self.options.workers
         model = with_batch(model, self.original, lambda m, x: outputs_of(m, input_name, x[None], workers, whole=True))
         return model, measured
@@ -347,8 +357,18 @@ def _adders(network: Network) -> tuple[int, int]:
     return len(found), sum(found)
 
 
-def _quality(measured: Fidelity) -> tuple[float, float]:
-    return (0.0 if measured.drop is None else -measured.drop, measured.least_sqnr_db)
+def _wrong(measured: Fidelity) -> tuple[float, float]:
+    """The order of what is lost: classes first, then noise."""
+    return measured.drop or 0.0, -measured.least_sqnr_db
+
+
+def keeps(measured: Fidelity, max_drop: float, min_sqnr_db: float) -> bool:
+    """Within a budget. A drop on its limit is: it is a number of images, and 1 - 0.95 is more than 0.05 in floats."""
+    return measured.least_sqnr_db >= min_sqnr_db and (measured.drop or 0.0) <= max_drop + 1e-9
+
+
+def _is_base(choice: Mapping[str, str]) -> bool:
+    return set(choice.values()) == {BASE}
 
 
 def _name(choice: Mapping[str, str]) -> str:

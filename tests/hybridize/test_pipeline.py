@@ -17,12 +17,13 @@ from nashc.hybridize.pipeline import DEFAULT_TYPES, HybridOptions, Judge, hybrid
 from nashc.importer import import_ir
 from nashc.passes import checked, simplify
 from nashc.runtime import Session
+from nashc.search.baselines import without_lut_macs
 from nashc.search.solve import solve
 
 BOARD = load_board("fpga-zc706")
 SEARCH = Options(batch=1, max_lut=15_000, max_dsp=20, max_bram36=40)
 """So few resources that types matter in a network so small; without a time limit, so that searches repeat."""
-OPTIONS = HybridOptions(search=SEARCH, searches=3, max_drop=0.2, workers=1)
+OPTIONS = HybridOptions(search=SEARCH, searches=3, max_drop=0.1, workers=1)
 MAPS = replace(OPTIONS, max_drop=None, searches=1)
 BODY = """a = Conv<pads=[1,1,1,1]>(x, w1, b1) r = Relu(a) b = Conv<pads=[1,1,1,1]>(r, w2) s = Relu(b)
           d = Conv<pads=[1,1,1,1],group=8>(s, w3) c = Clip(d, lo, hi) e = Conv(c, w4) u = Add(e, r)
@@ -88,7 +89,7 @@ def test_the_chosen_point_is_the_fastest_within_the_budget(hybrid):
     assert hybrid.points[-1] == hybrid.chosen
     within = [p for p in hybrid.points[:-1] if p.fps is not None and p.fidelity.drop <= OPTIONS.max_drop]
     assert hybrid.chosen.fps == max(p.fps for p in within)
-    assert hybrid.chosen.fps > hybrid.floor["conv-only"]
+    assert hybrid.chosen.fps >= hybrid.floor["conv-only"]
     assert any(p.fidelity.drop > OPTIONS.max_drop for p in hybrid.points)  # the budget decides
     assert hybrid.multiplying >= hybrid.floor["conv-only"]
 
@@ -221,9 +222,10 @@ def test_models_that_are_no_originals(signature, body, text):
 
 
 def test_no_hybrid_is_slower_than_eight_bits(hybrid, source):
-    """The original in 8 bits is always among the points, with the speed of its own search."""
+    """The original in 8 bits is always among the points, with the speed of its best search."""
     base = [point for point in hybrid.points if set(point.choice.values()) == {"conv8"}]
     assert base
-    assert {point.fps for point in base} == {solve(source.network, BOARD, SEARCH).fps}
+    boards = BOARD, without_lut_macs(BOARD)
+    assert {point.fps for point in base} == {max(solve(source.network, board, SEARCH).fps for board in boards)}
     if base[0].fidelity.drop <= OPTIONS.max_drop:
         assert hybrid.chosen.fps >= base[0].fps
