@@ -41,6 +41,8 @@ Progress = Callable[[str, float], None]
 BASE = "conv8"
 DEFAULT_TYPES = ("conv8", "conv4", "shift1", "shift2")
 MAX_DROP, MIN_SQNR_DB = 0.005, 20.0
+RIVALS = 2
+"""Choices of multiplying types alone that are searched in any case: a gain is one over them, too."""
 MULTIPLYING = frozenset({"conv8", "conv4"})
 
 
@@ -175,7 +177,10 @@ class _Run:
         floor = self._floor()
         found = self._candidates()
         theta = self._most_loss(found)
-        points = [self._point(c) for c in shortlist(found, theta, self.options.searches) if not _is_base(c.choice)]
+        wanted = shortlist(found, theta, self.options.searches)
+        rivals = shortlist([c for c in found if set(c.choice.values()) <= MULTIPLYING], theta, RIVALS + 1)
+        wanted += [c for c in rivals if not _is_base(c.choice) and c not in wanted][:RIVALS]
+        points = [self._point(c) for c in wanted if not _is_base(c.choice)]
         points += self._around(points, found, theta)
         points += self._base(points, floor)
         chosen, model = self._final(points)

@@ -236,3 +236,9 @@ def test_a_larger_budget_is_faster(source, calibration, judge):
     )
     assert tight.chosen.fidelity.drop <= 0.05 + 1e-9 < loose.chosen.fidelity.drop
     assert loose.chosen.fps > tight.chosen.fps
+
+
+def test_choices_that_only_multiply_are_searched_too(source, calibration, judge):
+    """Even where only one accelerator is to be searched: a gain has to be one over them."""
+    made = hybridize(source, calibration, BOARD, replace(OPTIONS, max_drop=1.0, searches=1), judge=judge)
+    assert any("conv4" in (types := set(p.choice.values())) and types <= {"conv4", "conv8"} for p in made.points)
