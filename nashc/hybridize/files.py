@@ -86,7 +86,7 @@ def hybridize_files(job: Job, progress: Progress | None = None) -> Made:
     if job.finetune is not None:
         source, adders = _finetuned(job, first, job.finetune, progress)
     judge = _judge(job, first, data, calibration)
-    hybrid = hybridize(source, calibration, board, job.options, judge=judge, progress=progress)
+    hybrid = hybridize(source, calibration, board, job.options, judge=judge, plain=first.network, progress=progress)
     onnx.helper.set_model_props(hybrid.model, {**source.props, **job.preprocess.metadata()})
     measured = None
     if data is not None:

@@ -109,7 +109,8 @@ class Hybrid:
         """FPS of the fastest design that only multiplies: of the original's convolutions, or of a point within the
         budget that has no other types."""
         found = [fps for fps in self.floor.values() if fps is not None]
-        multiplying = [p for p in self.points if set(p.choice.values()) <= MULTIPLYING and self.keeps_budget(p)]
+        alone = () if self.adders[0] else self.points
+        multiplying = [p for p in alone if set(p.choice.values()) <= MULTIPLYING and self.keeps_budget(p)]
         found += [p.fps for p in multiplying if p.fps is not None]
         return max(found, default=None)
 
@@ -130,13 +131,15 @@ def hybridize(
     options: HybridOptions,
     *,
     judge: Judge | None = None,
+    plain: Network | None = None,
     progress: Progress | None = None,
 ) -> Hybrid:
     """calibration: images [N, 1, ...] without labels. judge: other images to measure choices on, else the same ones.
 
+    plain: the network of convolutions to compare with, where the original has adder layers in the place of some.
     Raises NashcError where no choice keeps the budget or fits the board.
     """
-    return _Run(original, calibration, board, options, judge, progress).hybrid()
+    return _Run(original, calibration, board, options, judge, plain or original.network, progress).hybrid()
 
 
 class _Run:
@@ -147,9 +150,11 @@ class _Run:
         board: Board,
         options: HybridOptions,
         judge: Judge | None,
+        plain: Network,
         progress: Progress | None,
     ) -> None:
         self.original, self.board, self.options, self.progress = original, board, options, progress
+        self.plain = plain
         self.images = {original.input: calibration}
         self.staged = original.staged
         self.layers = tuple(s.weighted for s in self.staged.stages if s.weighted is not None)
@@ -252,7 +257,10 @@ class _Run:
         if any(BASE not in names for names in self.types.values()):
             return []
         loss = sum(self.measured.losses[node][BASE] for node in choice)
-        fps = max((fps for fps in floor.values() if fps is not None), default=None)
+        if self.plain is self.original.network:
+            fps = max((fps for fps in floor.values() if fps is not None), default=None)
+        else:
+            fps = self._fps(choice, self.board)[0]
         return [Point(BASE, choice, loss, self._fidelity(choice), fps, "" if fps else "does not fit")]
 
     # ------------------------------------------------------------- measuring
@@ -284,6 +292,9 @@ class _Run:
 
     def _fps(self, choice: Mapping[str, str], board: Board) -> tuple[float | None, str]:
         network = retyped(self.original.network, {node: TYPES.get(name) for node, name in choice.items()})
+        return self._searched(network, board)
+
+    def _searched(self, network: Network, board: Board) -> tuple[float | None, str]:
         try:
             return solve(network, board, self.options.search).fps, ""
         except NashcError as error:
@@ -292,8 +303,8 @@ class _Run:
     def _floor(self) -> dict[str, float | None]:
         self._report("search original", 0.0)
         return {
-            "conv-only": self._fps({}, self.board)[0],
-            "conv-only-dsp": self._fps({}, without_lut_macs(self.board))[0],
+            "conv-only": self._searched(self.plain, self.board)[0],
+            "conv-only-dsp": self._searched(self.plain, without_lut_macs(self.board))[0],
         }
 
     # ----------------------------------------------------------------- result
