@@ -182,9 +182,11 @@ class _Run:
         floor = self._floor()
         found = self._candidates()
         theta = self._most_loss(found)
+        self._refuse_hopeless(found, theta)
         wanted = shortlist(found, theta, self.options.searches)
-        rivals = shortlist([c for c in found if set(c.choice.values()) <= MULTIPLYING], theta, RIVALS + 1)
-        wanted += [c for c in rivals if not _is_base(c.choice) and c not in wanted][:RIVALS]
+        multiplying = [c for c in found if set(c.choice.values()) <= MULTIPLYING and not _is_base(c.choice)]
+        rivals = shortlist(multiplying, self._most_loss(multiplying), RIVALS) if multiplying else []
+        wanted += [c for c in rivals if c not in wanted]
         points = [self._point(c) for c in wanted if not _is_base(c.choice)]
         points += self._around(points, found, theta)
         points += self._base(points, floor)
@@ -231,11 +233,15 @@ class _Run:
             middle = (low + high) // 2
             self._report("accuracy", 1 - (high - low) / len(line))
             low, high = (middle, high) if self._within(self._fidelity(line[middle].choice)) else (low, middle)
-        least = line[low]
-        if low == 0 and _is_base(least.choice) and not self._within(self._fidelity(least.choice)):
-            base = Point(BASE, least.choice, least.loss, self._fidelity(least.choice), None)
-            raise NashcError(self._missed(base), where=self.original.name, hint=MISSED_HINT)  # no other pass helps it
-        return least.loss
+        return line[low].loss
+
+    def _refuse_hopeless(self, found: Sequence[Candidate], theta: float) -> None:
+        """Raises NashcError, before any search, where 8 bits are all that is left and miss the budget: another pass gives
+        the same."""
+        left = [c for c in found if c.loss <= theta]
+        if all(_is_base(c.choice) for c in left) and not self._within(self._fidelity(left[0].choice)):
+            base = Point(BASE, left[0].choice, left[0].loss, self._fidelity(left[0].choice), None)
+            raise NashcError(self._missed(base), where=self.original.name, hint=MISSED_HINT)
 
     def _around(self, points: Sequence[Point], found: Sequence[Candidate], theta: float) -> list[Point]:
         """More of the curve, with the chunks of the fastest point: more accurate ones, and one that is faster."""
