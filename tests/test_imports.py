@@ -102,7 +102,8 @@ def test_third_party_imports_stay_where_they_belong(module):
 
 def test_every_third_party_import_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["search"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["search"] + extras["plot"]
     names = [line.partition(">")[0].partition("=")[0].strip() for line in lines]
     declared = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names}
     undeclared = {f"{m} imports {t}" for m in MODULES for t in third_party(m) - declared}

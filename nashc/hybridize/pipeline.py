@@ -236,8 +236,7 @@ class _Run:
         return line[low].loss
 
     def _refuse_hopeless(self, found: Sequence[Candidate], theta: float) -> None:
-        """Raises NashcError, before any search, where 8 bits are all that is left and miss the budget: another pass gives
-        the same."""
+        """Raises NashcError, before any search, where 8 bits are all that is left and miss the budget."""
         left = [c for c in found if c.loss <= theta]
         if all(_is_base(c.choice) for c in left) and not self._within(self._fidelity(left[0].choice)):
             base = Point(BASE, left[0].choice, left[0].loss, self._fidelity(left[0].choice), None)
