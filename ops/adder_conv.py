@@ -13,6 +13,9 @@ from nashc.ops.shift_conv import sample_input
 
 from nashc.core.network import Unit
 
+STEP = "ai.nashc.step"
+"""Key in the metadata of an AdderConv node: the step of its input, of which its weights are whole multiples."""
+
 SCHEMA = conv_schema(
     "AdderConv",
     "Minus the sum over taps of |X - W|; a padded tap is a real zero.",

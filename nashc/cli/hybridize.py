@@ -11,9 +11,6 @@ from nashc.cli.show import show
 from nashc.cli.types import Duration, File, Percent
 from nashc.errors import NashcError
 
-FIRST_SEARCH = 20.0
-"""Seconds of each of the many searches, where --budget says nothing."""
-
 
 def _pairs(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     """NAME=TYPE options as one mapping."""
@@ -73,7 +70,7 @@ def hybridize_command(
     from nashc.core.options import Options
     from nashc.hybridize.files import Finetune, Job, curve_json
     from nashc.hybridize.original import metadata_of
-    from nashc.hybridize.pipeline import HybridOptions
+    from nashc.hybridize.pipeline import SEARCH_SECONDS, HybridOptions
     from nashc.report import hybridize as report
 
     if given["adders"] and given["finetune"] is None:
@@ -81,7 +78,7 @@ def hybridize_command(
     limits = {
         name: given[name] for name in ("batch", "clock_mhz", "max_bram36", "max_dsp", "max_lut", "max_latency_ms")
     }
-    search = Options(budget_seconds=given["budget_seconds"] or FIRST_SEARCH, **limits)
+    search = Options(budget_seconds=given["budget_seconds"] or SEARCH_SECONDS, **limits)
     options = HybridOptions(
         types=given["types"], keep=given["keep"], force=given["force"], calibration=given["calibration"],
         search=search, max_drop=None if given["max_drop"] is None else float(given["max_drop"]),

@@ -52,7 +52,7 @@ class Dataset:
         for part, images in zip(parts, self._read(parts), strict=True):
             yield images, None if self.labels is None else self.labels[part]
 
-    def at(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    def __getitem__(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The images at these positions, in this order."""
         return next(self._read([np.asarray(indices)]))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 
 from nashc.compiler import Progress, target_board
 from nashc.data import Dataset, Preprocess, open_data
-from nashc.errors import NashcError, did_you_mean
-from nashc.files import replacing
+from nashc.errors import NashcError
+from nashc.files import check_file, replacing
 from nashc.hybridize.original import Original, open_original, original
-from nashc.hybridize.pipeline import Hybrid, HybridOptions, Judge, hybridize, outputs_of
+from nashc.hybridize.pipeline import Hybrid, HybridOptions, Judge, hybridize, matching, outputs_of
 from nashc.runtime import Session
 from nashc.runtime.accuracy import Measured, Subject, measure
 
@@ -64,8 +63,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Made:
-    """The hybrid, what it does on all of --data (None without), and the share of multiply-accumulates in adder layers
-    that were trained."""
+    """The hybrid, what it does on all of --data (None without), and the Conv nodes that were trained to be adder
+    layers."""
 
     job: Job
     hybrid: Hybrid
@@ -104,11 +103,8 @@ def hybridize_files(job: Job, progress: Progress | None = None) -> Made:
 def _check_out(job: Job, out: Path, curve: Path) -> None:
     if out.suffix == ".json":
         raise NashcError("the hybrid is an ONNX file", where=job.out, hint="give -o NAME.onnx")
-    if not out.parent.is_dir():
-        raise NashcError("no such folder", where=str(out.parent), hint="make it first")
     for path in (out, curve):
-        if path.is_dir():
-            raise NashcError("is a folder", where=str(path), hint="give another -o")
+        check_file(path)
     with suppress(OSError):
         if out.samefile(job.model):
             raise NashcError("would take the place of the original", where=job.out, hint="give another -o")
@@ -136,19 +132,6 @@ def _judge(job: Job, model: Original, data: Dataset | None, calibration: Array) 
 # ------------------------------------------------------------------ fine-tuning
 
 
-class _Rows:
-    """A data set as fine-tuning reads it: by positions."""
-
-    def __init__(self, data: Dataset) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, indices: Any) -> Array:
-        return self.data.at(indices)
-
-
 def _finetuned(job: Job, model: Original, wanted: Finetune, progress: Progress | None) -> tuple[Original, list[str]]:
     """The model with adder layers that were trained, and their names."""
     from nashc.nn.finetune import FinetuneOptions, finetune  # noqa: PLC0415 - torch is an extra
@@ -168,7 +151,7 @@ def _finetuned(job: Job, model: Original, wanted: Finetune, progress: Progress |
     trained = finetune(
         model.proto,
         adders,
-        _Rows(data),
+        data,
         options,
         progress=None if progress is None else lambda p: progress("fine-tune", p.step / p.steps),
     )
@@ -180,10 +163,8 @@ def adder_layers(model: Original, patterns: Sequence[str]) -> list[str]:
     convolution, until they have ADDER_SHARE of the multiply-accumulates."""
     names = [node.name for node in model.proto.graph.node if node.op_type == "Conv"]
     if patterns:
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise NashcError(f"no Conv is named '{pattern}'", where="--adders", hint=did_you_mean(pattern, names))
-        return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        wanted = {name for pattern in patterns for name in matching(pattern, names, "--adders")}
+        return [name for name in names if name in wanted]
     layers = [stage.weighted for stage in model.staged.stages if stage.weighted is not None]
     total, taken = sum(layer.macs for layer in layers), 0
     found: list[str] = []
@@ -231,8 +212,3 @@ def curve_json(made: Made) -> str:
         ],
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
-
-
-def with_search(options: HybridOptions, **limits: Any) -> HybridOptions:
-    """Other limits of the searches; those that are None stay."""
-    return replace(options, search=replace(options.search, **{k: v for k, v in limits.items() if v is not None}))

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from nashc.core.network import Network
 from nashc.errors import NashcError
@@ -18,8 +16,8 @@ from nashc.hybridize.stages import Staged, staged
 from nashc.importer import import_ir
 from nashc.ops import DOMAIN
 from nashc.passes import checked, load, simplify
+from nashc.runtime import Session
 
-Array = NDArray[Any]
 OPSET = 21
 """DequantizeLinear of 4-bit weights came with it."""
 
@@ -107,11 +105,9 @@ def _refuse_quantised(proto: onnx.ModelProto, where: str) -> None:
         )
 
 
-def with_batch(model: onnx.ModelProto, original: Original, outputs: Any) -> onnx.ModelProto:
-    """The integer model with the batch axis open where the file had it so and the nodes allow it.
-
-    outputs(model, images) runs a model on images [N, ...]; a batch of two has to give what the images give alone.
-    """
+def with_batch(model: onnx.ModelProto, original: Original) -> onnx.ModelProto:
+    """The integer model with the batch axis open where the file had it so and the nodes allow it: a batch of two has to
+    give what its images give alone."""
     if not original.batch:
         return model
     made = onnx.ModelProto()
@@ -123,8 +119,9 @@ def with_batch(model: onnx.ModelProto, original: Original, outputs: Any) -> onnx
         sizes[0].dim_param = original.batch
     images = np.random.default_rng(0).normal(size=(2, *original.shape[1:])).astype(np.float32)
     try:
-        together = outputs(made, images)
-        alone = [outputs(model, image[None]) for image in images]
+        together = Session(made, threads=1).run({original.input: images})
+        single = Session(model, threads=1)
+        alone = [single.run({original.input: image[None]}) for image in images]
     except NashcError:
         return model
     same = all(

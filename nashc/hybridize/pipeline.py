@@ -22,7 +22,7 @@ from nashc.board import Board
 from nashc.core.network import Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError, did_you_mean
-from nashc.hybridize.choose import Candidate, Choosable, candidates, frontier, retyped, shortlist
+from nashc.hybridize.choose import LANES, Candidate, Choosable, candidates, frontier, retyped, shortlist
 from nashc.hybridize.fidelity import Fidelity, class_output, fidelity
 from nashc.hybridize.layer_types import TYPES, LayerType
 from nashc.hybridize.original import Original, with_batch
@@ -43,7 +43,9 @@ DEFAULT_TYPES = ("conv8", "conv4", "shift1", "shift2")
 MAX_DROP, MIN_SQNR_DB = 0.005, 20.0
 RIVALS = 2
 """Choices of multiplying types alone that are searched in any case: a gain is one over them, too."""
-MULTIPLYING = frozenset({"conv8", "conv4"})
+MULTIPLYING = frozenset(LANES)
+SEARCH_SECONDS = 20.0
+"""Of each of the many searches, where the user says nothing."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class HybridOptions:
     calibration: str = "mse"
     measured: int = 32
     searches: int = 6
-    search: Options = field(default_factory=lambda: Options(budget_seconds=20.0))
+    search: Options = field(default_factory=lambda: Options(budget_seconds=SEARCH_SECONDS))
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
 
 
@@ -189,7 +191,7 @@ class _Run:
         wanted += [c for c in rivals if c not in wanted]
         points = [self._point(c) for c in wanted if not _is_base(c.choice)]
         points += self._around(points, found, theta)
-        points += self._base(points, floor)
+        points += self._base(floor)
         chosen, model = self._final(points)
         return Hybrid(
             self.original,
@@ -239,8 +241,7 @@ class _Run:
         """Raises NashcError, before any search, where 8 bits are all that is left and miss the budget."""
         left = [c for c in found if c.loss <= theta]
         if all(_is_base(c.choice) for c in left) and not self._within(self._fidelity(left[0].choice)):
-            base = Point(BASE, left[0].choice, left[0].loss, self._fidelity(left[0].choice), None)
-            raise NashcError(self._missed(base), where=self.original.name, hint=MISSED_HINT)
+            raise NashcError(self._missed(self._fidelity(left[0].choice)), where=self.original.name, hint=MISSED_HINT)
 
     def _around(self, points: Sequence[Point], found: Sequence[Candidate], theta: float) -> list[Point]:
         """More of the curve, with the chunks of the fastest point: more accurate ones, and one that is faster."""
@@ -256,7 +257,7 @@ class _Run:
         known = [p.choice for p in points]
         return [self._point(c) for c in wanted if c is not None and c.choice not in known and not _is_base(c.choice)]
 
-    def _base(self, points: Sequence[Point], floor: Mapping[str, float | None]) -> list[Point]:
+    def _base(self, floor: Mapping[str, float | None]) -> list[Point]:
         """All layers of 8 bits, where that is allowed: no hybrid may be slower. Its speed is the original's best."""
         choice = dict.fromkeys(self.types, BASE)
         if any(BASE not in names for names in self.types.values()):
@@ -323,21 +324,18 @@ class _Run:
                 f"no choice of layer types fits {self.board.name}: {points[0].why}", hint="try a larger board"
             )
         order = sorted(fitting, key=lambda p: (not self._within(p.fidelity), -(p.fps or 0.0), _wrong(p.fidelity)))
-        best: Point | None = None
+        missed: list[Fidelity] = []
         for point in order:
             model, measured = self._passed(point.choice)
             if self._within(measured):
                 return replace(point, fidelity=measured), model
-            if best is None or _wrong(measured) < _wrong(best.fidelity):
-                best = replace(point, fidelity=measured)
-        raise NashcError(self._missed(best), where=self.original.name, hint=MISSED_HINT)
+            missed.append(measured)
+        raise NashcError(self._missed(min(missed, key=_wrong)), where=self.original.name, hint=MISSED_HINT)
 
-    def _missed(self, best: Point | None) -> str:
+    def _missed(self, best: Fidelity) -> str:
         goal = f"a drop of {self.max_drop:.2%}" if self.classifies else f"{self.min_sqnr_db:g} dB"
-        if best is None:
-            return f"no choice of layer types keeps {goal}"
-        drop = "" if best.fidelity.drop is None else f"drops {best.fidelity.drop:.2%} and "
-        return f"no choice of layer types keeps {goal}; the best {drop}has {best.fidelity.least_sqnr_db:.1f} dB"
+        drop = "" if best.drop is None else f"drops {best.drop:.2%} and "
+        return f"no choice of layer types keeps {goal}; the best {drop}has {best.least_sqnr_db:.1f} dB"
 
     def _passed(self, choice: Mapping[str, str]) -> tuple[onnx.ModelProto, Fidelity]:
         """The integer model of a choice, reconstructed on what its own layers give, or of the weights at hand where
@@ -355,9 +353,7 @@ class _Run:
         model = integer_model(self.staged, self.step, made)
         joint = model, self._judged(model)
         model, measured = min(apart, joint, key=lambda pair: _wrong(pair[1]))
-        input_name, workers = self.original.input, self.options.workers
-        model = with_batch(model, self.original, lambda m, x: outputs_of(m, input_name, x[None], workers, whole=True))
-        return model, measured
+        return with_batch(model, self.original), measured
 
 
 MISSED_HINT = "allow more with --max-drop or --min-sqnr-db, give more --calib images, or more --types"
@@ -395,7 +391,7 @@ def _is_base(choice: Mapping[str, str]) -> bool:
 def _name(choice: Mapping[str, str]) -> str:
     """The types of a choice, those of most layers first: conv4+conv8."""
     names = list(choice.values())
-    return "+".join(sorted(set(names), key=lambda n: (-names.count(n), n))) or BASE
+    return "+".join(sorted(set(names), key=lambda n: (-names.count(n), n)))
 
 
 def _types(layers: Sequence[Weighted], options: HybridOptions) -> dict[str, tuple[str, ...]]:
@@ -405,35 +401,31 @@ def _types(layers: Sequence[Weighted], options: HybridOptions) -> dict[str, tupl
     convolutions = [layer.node for layer in layers if layer.window is not None]
     free = dict.fromkeys(convolutions[1:], options.types)
     for pattern in options.keep:
-        for node in _matching(pattern, convolutions, "--keep"):
+        for node in matching(pattern, convolutions, "--keep"):
             free.pop(node, None)
     for pattern, name in options.force.items():
-        for node in _matching(pattern, convolutions, "--force"):
+        for node in matching(pattern, convolutions, "--force"):
             free[node] = (name,)
     if not free:
         raise NashcError("no layer is left to choose", where="hybridize", hint="keep fewer layers")
     return free
 
 
-def _matching(pattern: str, names: Sequence[str], flag: str) -> list[str]:
+def matching(pattern: str, names: Sequence[str], flag: str) -> list[str]:
+    """The names of convolutions that a pattern of a flag means. Raises NashcError where there is none."""
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
         raise NashcError(f"no convolution is named '{pattern}'", where=flag, hint=did_you_mean(pattern, names))
     return found
 
 
-def outputs_of(
-    model: onnx.ModelProto, name: str, images: Array, workers: int, *, whole: bool = False
-) -> dict[str, Array]:
-    """Outputs [N, ...] of a model for images [N, 1, ...], image by image; whole: images are [1, N, ...], and run as one
-    batch."""
+def outputs_of(model: onnx.ModelProto, name: str, images: Array, workers: int) -> dict[str, Array]:
+    """Outputs [N, ...] of a model for images [N, 1, ...], image by image."""
     session = Session(model, threads=1)
 
     def one(image: Array) -> dict[str, Array]:
         return session.run({name: image})
 
-    if whole:
-        return one(images[0])
     with ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(one, images))
     return {key: np.stack([values[key] for values in found]) for key in found[0]}

@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from nashc.hybridize.fidelity import loss
 from nashc.hybridize.layer_types import LayerType
 from nashc.hybridize.reconstruct import Rounded
 from nashc.hybridize.stages import Staged
-from nashc.hybridize.steps import real
 from nashc.hybridize.streams import Part, last_readers, nodes_of
 from nashc.hybridize.walk import Place, fitted, replaced, walk
 from nashc.runtime.chain import Step
@@ -62,14 +60,17 @@ def sensitivities(
         if len(made) == 1:
             losses[node] = {base.name: 0.0}
             return
-        tail = _Tail(staged, step, place, last, wanted, count, workers)
+        tail = _Tail(staged, place, last, wanted, count, workers)
         unchanged = tail.loss({})
         losses[node] = {
             name: max(tail.loss(replaced(place.layer, found)) - unchanged, 0.0) for name, found in made.items()
         }
 
     nodes = [stage.weighted.node for stage in staged.stages if stage.weighted is not None]
-    walk(staged, step, images, dict.fromkeys(nodes, base), workers=workers, visit=visit, progress=progress)
+    walk(
+        staged, step, images, dict.fromkeys(nodes, base), workers=workers, visit=visit, progress=progress,
+        fit=lambda _, layer, kind, *given: weights[layer.node][kind.name],
+    )  # fmt: skip
     return Measured(losses, weights)
 
 
@@ -79,7 +80,6 @@ class _Tail:
     def __init__(
         self,
         staged: Staged,
-        step: Mapping[str, Step],
         place: Place,
         last: Mapping[str, int],
         wanted: Mapping[str, Array],
@@ -89,17 +89,14 @@ class _Tail:
         stages = staged.stages[place.index :]
         self.own = {name: staged.tensors[name] for name in filter(None, (place.layer.weight, place.layer.bias))}
         self.given = {n: v[:count] for n, v in place.integer.items() if last.get(n, -1) >= place.index}
-        self.step, self.workers = step, workers
+        self.read, self.workers = place.read, workers
         made = {name for stage in stages for name in stage.outputs}
         self.wanted = {name: values[:count] for name, values in wanted.items() if name in made}
         nodes = nodes_of(staged, [node for stage in stages for node in stage.nodes])
         shapes = {name: staged.shapes[name] for name in self.given} | {n: v.shape for n, v in self.own.items()}
-        self.part = Part(staged.model, nodes, shapes, list(self.wanted), staged.tensors, native=True)
+        self.part = Part(staged.model, nodes, shapes, list(self.wanted), staged.tensors)
 
     def loss(self, changed: Mapping[str, Array]) -> float:
         shared = {**self.own, **changed}
-        found = self.part.images(self.given, self.workers, read=self._read, shared=shared)
+        found = self.part.images(self.given, self.workers, read=self.read, shared=shared)
         return loss(self.wanted, dict(zip(self.wanted, found, strict=True)))
-
-    def _read(self, name: str, stored: Array) -> Array:
-        return np.asarray(real(stored, self.step[name]) if name in self.step else stored)

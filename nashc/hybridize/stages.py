@@ -23,7 +23,9 @@ from nashc.importer.layout import Layout
 from nashc.importer.ops import MOVES, RENAMES, has_weights
 from nashc.importer.partition import groups
 from nashc.ops import DOMAIN
+from nashc.ops.adder_conv import STEP
 from nashc.passes.graph import array, is_constant, is_op, mark_constants, new_initializer, static_shape, where
+from nashc.passes.window import window
 
 Array = NDArray[Any]
 EXACT_MOVES = tuple(op for op in MOVES if op not in ("Resize", "Upsample", "Expand", "Pad"))
@@ -33,9 +35,6 @@ VIEWS = (*RENAMES, "Identity", "Dropout", "Split")
 """Those of them behind which nothing is quantised anew."""
 OUTPUT_FUNCTIONS = ("Softmax", "LogSoftmax", "ArgMax", "Sigmoid", "TopK")
 """At the end of a model, what the host makes of the last map: it reads 8 bits and is not quantised itself."""
-
-ADDER_STEP = "ai.nashc.step"
-"""Metadata of an AdderConv whose weights fine-tuning made multiples of it (nashc.nn.adder_norm)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ def _adder_scales(graph: ir.Graph, steps: Mapping[str, str]) -> dict[str, float]
     """What fine-tuning rounded to."""
     found: dict[str, float] = {}
     for node in graph:
-        text = node.metadata_props.get(ADDER_STEP)
+        text = node.metadata_props.get(STEP)
         x = node.inputs[0] if node.inputs else None
         if text is None or x is None or x.name is None or x.name not in steps:
             continue
@@ -134,7 +133,7 @@ def _adder_scales(graph: ir.Graph, steps: Mapping[str, str]) -> dict[str, float]
         except ValueError:
             scale = 0.0
         if not 0 < scale < np.inf:
-            raise NashcError(f"metadata {ADDER_STEP} is '{text[:40]}'", where=where(node), hint="remove it")
+            raise NashcError(f"metadata {STEP} is '{text[:40]}'", where=where(node), hint="remove it")
         found[steps[x.name]] = scale
     return found
 
@@ -185,7 +184,7 @@ def _weighted(node: ir.Node) -> Weighted | None:
     axis = _axis(node)
     if is_op(node, "Conv"):
         macs = int(np.prod(out)) * int(np.prod(weights.shape[1:]))
-        return Weighted(node.name or "", "Conv", *names, axis, _window(node, weights, x, out), macs)
+        return Weighted(node.name or "", "Conv", *names, axis, _window(node), macs)
     if is_op(node, "Gemm"):
         plain = node.attributes.get_int("transA", 0) == 0 and node.attributes.get_float("alpha", 1.0) == 1.0
         plain = plain and node.attributes.get_float("beta", 1.0) == 1.0
@@ -198,20 +197,10 @@ def _weighted(node: ir.Node) -> Weighted | None:
     return None
 
 
-def _window(node: ir.Node, weights: Array, x: tuple[int, ...], out: tuple[int, ...]) -> Window:
-    rank = weights.ndim - 2
-    ones = (1,) * rank
-    kernel = weights.shape[2:]
-    strides = tuple(node.attributes.get_ints("strides") or ones)
-    dilations = tuple(node.attributes.get_ints("dilations") or ones)
-    pads = tuple(node.attributes.get_ints("pads") or (0,) * (2 * rank))
-    mode = node.attributes.get_string("auto_pad", "NOTSET")
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-        total = [max((o - 1) * s + r - i, 0) for o, s, r, i in zip(out[2:], strides, reach, x[2:], strict=True)]
-        small, large = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
-        pads = (*small, *large) if mode == "SAME_UPPER" else (*large, *small)
-    return Window(kernel, strides, dilations, pads, node.attributes.get_int("group", 1))
+def _window(node: ir.Node) -> Window:
+    frame = window(node)
+    pads = (*frame.begin, *frame.end)
+    return Window(frame.kernel, frame.stride, frame.dilation, pads, node.attributes.get_int("group", 1))
 
 
 def _classes(

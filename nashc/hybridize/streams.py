@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from nashc.hybridize.stages import Stage, Staged
+from nashc.ops.native import available
 from nashc.runtime.session import run, start
 
 Array = NDArray[Any]
@@ -39,7 +40,7 @@ def _room(shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 class Part:
-    """Some nodes of a model in onnxruntime, for one image at a time; `replaced` are other values of stored tensors."""
+    """Some nodes of a model in onnxruntime, for one image at a time on one thread; `tensors` are what is stored."""
 
     def __init__(
         self,
@@ -48,9 +49,6 @@ class Part:
         inputs: Mapping[str, tuple[int, ...]],
         outputs: Sequence[str],
         tensors: Mapping[str, Array],
-        *,
-        native: bool,
-        threads: int = 1,
     ) -> None:
         read = {name for node in nodes for name in node.input} - set(inputs)
         graph = onnx.helper.make_graph(
@@ -62,7 +60,7 @@ class Part:
         )
         made = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
         self.outputs = list(outputs)
-        self._session = start(made, threads, native=native)
+        self._session = start(made, 1, native=available())
 
     def images(
         self,
@@ -125,7 +123,7 @@ def nodes_of(staged: Staged, names: Iterable[str]) -> list[onnx.NodeProto]:
     return list(wanted.values())
 
 
-def stage_part(staged: Staged, stage: Stage, tensors: Mapping[str, Array], *, native: bool) -> Part:
+def stage_part(staged: Staged, stage: Stage, tensors: Mapping[str, Array]) -> Part:
     """One stage in onnxruntime."""
     shapes = {name: staged.shapes[name] for name in stage.inputs}
-    return Part(staged.model, nodes_of(staged, stage.nodes), shapes, stage.outputs, tensors, native=native)
+    return Part(staged.model, nodes_of(staged, stage.nodes), shapes, stage.outputs, tensors)

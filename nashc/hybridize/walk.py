@@ -20,7 +20,7 @@ from nashc.hybridize.reconstruct import Rounded, plain, reconstruct, with_intege
 from nashc.hybridize.stages import Stage, Staged, Weighted
 from nashc.hybridize.statistics import Moments, moments
 from nashc.hybridize.steps import Range, Seen, adder_codes, adder_step, codes, real, seen, step_for
-from nashc.hybridize.streams import last_readers, stage_part
+from nashc.hybridize.streams import Convert, last_readers, stage_part
 from nashc.ops import DOMAIN
 from nashc.runtime.chain import Step
 
@@ -42,7 +42,7 @@ def ranges(staged: Staged, images: Mapping[str, Array], *, workers: int) -> tupl
         note(name, values[name])
     last = last_readers(staged)
     for i, stage in enumerate(staged.stages):
-        part = stage_part(staged, stage, staged.tensors, native=True)
+        part = stage_part(staged, stage, staged.tensors)
         made = part.images({n: values[n] for n in stage.inputs}, workers)
         values |= zip(stage.outputs, made, strict=True)
         for name in set(stage.outputs) - staged.moved:
@@ -65,13 +65,15 @@ def steps(staged: Staged, found: Mapping[str, Seen], rule: Callable[[Seen], Rang
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a walk stands: a layer, the moments of its inputs, and all values that later stages read."""
+    """Where a walk stands: a layer, the moments of its inputs, and all values that later stages read; `read` gives the
+    real values of one by its name."""
 
     index: int
     stage: Stage
     layer: Weighted
     moments: Moments | None
     integer: Mapping[str, Array]
+    read: Convert
 
 
 def fitted(staged: Staged, layer: Weighted, kind: LayerType, found: Moments | None, x: Step | None) -> Rounded:
@@ -112,7 +114,7 @@ def walk(
     for i, stage in enumerate(staged.stages):
         layer = stage.weighted
         given = {n: floats[n] for n in stage.inputs}
-        part = stage_part(staged, stage, staged.tensors, native=True)
+        part = stage_part(staged, stage, staged.tensors)
         floats |= zip(stage.outputs, part.images(given, workers), strict=True)
         if layer is not None and layer.node in choice:
             found = None
@@ -120,11 +122,11 @@ def walk(
                 x = stage.inputs[0]
                 found = moments(layer.window, floats[x], integers[x], partial(read, x))
             if visit is not None:
-                visit(Place(i, stage, layer, found, integers))
+                visit(Place(i, stage, layer, found, integers, read))
             made[layer.node] = fit(staged, layer, choice[layer.node], found, step.get(stage.inputs[0]))
             tensors |= replaced(layer, made[layer.node])
         given = {n: integers[n] for n in stage.inputs}
-        part = stage_part(staged, stage, tensors, native=True)
+        part = stage_part(staged, stage, tensors)
         integers |= zip(stage.outputs, part.images(given, workers, read=read, keep=keep), strict=True)
         for values in (floats, integers):
             _forget(values, last, i)

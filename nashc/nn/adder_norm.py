@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from nashc.nn.onnx_layers import adder_conv
 from nashc.ops import DOMAIN
+from nashc.ops.adder_conv import STEP
 
 Array = NDArray[Any]
 ALPHAS = (0.25, 0.35, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4)
@@ -35,8 +36,6 @@ MOMENTUM = 0.05
 EPSILON = 1e-5
 WEIGHT_LEVELS = 127
 """Largest |w| of the integer layer, in steps that it shares with x."""
-STEP = "ai.nashc.step"
-"""Key in the metadata of an AdderConv node: the step of its input, of which its weights are whole multiples."""
 PEAK = 0.9999
 """Quantile of |x| that the largest level of w stands for."""
 

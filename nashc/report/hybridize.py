@@ -41,7 +41,7 @@ def hybridize_report(made: Made, *, verbose: bool = False) -> Group:
     else:
         parts.append(Text(f"accuracy    {_accuracy(hybrid.chosen.fidelity)}: {hybrid.images} images of {safe(where)}"))
     parts += [Text(f"speed       {_gain(hybrid)}"), Text()]
-    if not made.adders:
+    if not hybrid.adders[0]:
         parts.append(Text("No adder layers: they need training, which --finetune DATA does."))
     parts += [_layers(made), _curve(made)]
     if verbose:

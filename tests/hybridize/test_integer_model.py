@@ -135,7 +135,7 @@ def test_each_stage_rounds_once(made, name):
             tensors |= replaced(stage.weighted, one.rounded[stage.weighted.node])
         given = {n: values.get(n, real(stored[f"{n}_q"], one.step[n]) if f"{n}_q" in stored else None)
                  for n in stage.inputs}  # fmt: skip
-        found = stage_part(cut, stage, tensors, native=True).images({n: v[None] for n, v in given.items()}, 1)
+        found = stage_part(cut, stage, tensors).images({n: v[None] for n, v in given.items()}, 1)
         for output, value in zip(stage.outputs, found, strict=True):
             if f"{output}_q" not in stored:
                 values[output] = value[0]  # a view, or an output that is not quantised
