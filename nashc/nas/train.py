@@ -1,0 +1,247 @@
+"""Trains a network of a space on labelled images, with a recipe that suits its operators.
+
+SGD with Nesterov's momentum, a linear warm-up and a cosine; label smoothing; BN and biases without decay. Adder layers
+scale their own gradient (nashc.nn.adder, eta), so their rate is one of its own, and they have no decay: the distance to
+0 means nothing for them. Everything random depends on the seed and the step alone, so a run that goes on from a
+checkpoint, at whatever step, ends with the same weights as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from math import cos, pi
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nashc.errors import NashcError
+from nashc.files import replacing
+from nashc.nn import AdderConv2d, ShiftConv2d
+from nashc.nn.augment import moved_and_flipped
+
+MOMENTUM = 0.9
+LEAST_BATCH = 2
+"""A BN needs more than one value a channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """epochs over all images; `rate` is the highest learning rate, `adder_rate` and `shift_rate` what multiplies it for
+    weights of those layers; `warm_up` the share of the steps in which it rises; `distil` the share of the teacher's
+    soft targets, at `temperature`, in the loss."""
+
+    epochs: int = 30
+    batch: int = 128
+    rate: float = 0.1
+    adder_rate: float = 1.0
+    shift_rate: float = 1.0
+    weight_decay: float = 5e-4
+    warm_up: float = 0.1
+    label_smoothing: float = 0.1
+    augment: bool = True
+    distil: float = 0.0
+    temperature: float = 4.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Steps done and to do, mean loss since the last report, seconds since this run began."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+
+
+class Images:
+    """Labelled images in memory: bytes [N, C, H, W], int64 labels [N], and mean and deviation of each channel."""
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, like: Images | None = None) -> None:
+        if len(pixels) != len(labels) or pixels.ndim != 4:
+            raise NashcError(f"{pixels.shape} images and {len(labels)} labels", where="training data")
+        self.pixels, self.labels = pixels, torch.from_numpy(np.ascontiguousarray(labels, np.int64))
+        if like is None:
+            flat = pixels.astype(np.float32)
+            self.mean = flat.mean((0, 2, 3))[:, None, None]
+            self.deviation = flat.std((0, 2, 3))[:, None, None] + 1e-6
+        else:
+            self.mean, self.deviation = like.mean, like.deviation
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, index: np.ndarray, rng: np.random.Generator | None = None) -> Tensor:
+        """Normalised images float32; with `rng` moved and mirrored."""
+        found = self.pixels[index]
+        if rng is not None:
+            found = moved_and_flipped(found, rng)
+        made = torch.from_numpy(((found - self.mean) / self.deviation).astype(np.float32))
+        return made.contiguous(memory_format=torch.channels_last)
+
+
+class Trainer:
+    """A network on its way. `step` counts; `steps` is the whole of the recipe."""
+
+    def __init__(
+        self, net: nn.Module, images: Images, recipe: Recipe, *, teacher: nn.Module | None = None, note: str = ""
+    ) -> None:
+        """`note` tells apart runs that must not go on from each other's checkpoints. Raises NashcError for a recipe
+        that cannot be."""
+        _check(recipe, images, teacher)
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.images, self.recipe, self.teacher = images, recipe, teacher
+        self.per_epoch = len(images) // recipe.batch
+        self.step, self.steps = 0, self.per_epoch * recipe.epochs
+        self.optimiser = torch.optim.SGD(_groups(net, recipe), lr=0.0, momentum=MOMENTUM, nesterov=True)
+        self.note = hashlib.sha256(json.dumps([asdict(recipe), len(images), note]).encode()).hexdigest()
+
+    def run(self, *, until: int | None = None, checkpoint: Path | None = None, every: float = 60.0,
+            progress: Callable[[Progress], None] | None = None) -> None:  # fmt: skip
+        """Train to the end, or to step `until`; a checkpoint goes to that file every so many seconds and at the end.
+
+        Raises NashcError where the loss is no number any more.
+        """
+        begin = saved = time.monotonic()
+        self.net.train()
+        last = self.steps if until is None else min(until, self.steps)
+        while self.step < last:
+            total, count = 0.0, 0
+            for index in self._batches():
+                total, count = total + self._update(index), count + 1
+                if checkpoint is not None and time.monotonic() - saved > every:
+                    self.save(checkpoint)
+                    saved = time.monotonic()
+                if progress is not None:
+                    progress(Progress(self.step, self.steps, total / count, time.monotonic() - begin))
+                if self.step == last:
+                    break
+            if not np.isfinite(total):
+                raise NashcError(f"the loss is no number after {self.step} steps", hint="lower the learning rate")
+        if checkpoint is not None:
+            self.save(checkpoint)
+
+    def _batches(self) -> Iterator[np.ndarray]:
+        """What is left of the present epoch."""
+        epoch, done = divmod(self.step, self.per_epoch)
+        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.images))
+        for i in range(done, self.per_epoch):
+            yield order[i * self.recipe.batch : (i + 1) * self.recipe.batch]
+
+    def _update(self, index: np.ndarray) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["share"] * self._rate()
+        rng = np.random.default_rng([self.recipe.seed, self.step, 1]) if self.recipe.augment else None
+        loss = self.loss(self.images.batch(index, rng), self.images.labels[index])
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.step += 1
+        return float(loss.detach())
+
+    def loss(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy with smoothed labels and, if there is a teacher, with its soft targets."""
+        scores = self.net(x)
+        loss = functional.cross_entropy(scores, labels, label_smoothing=self.recipe.label_smoothing)
+        if self.teacher is None or not self.recipe.distil:
+            return loss
+        t = self.recipe.temperature
+        with torch.no_grad():
+            target = functional.log_softmax(self.teacher(x) / t, 1)
+        soft = functional.kl_div(functional.log_softmax(scores / t, 1), target, reduction="batchmean", log_target=True)
+        return (1 - self.recipe.distil) * loss + self.recipe.distil * t**2 * soft
+
+    def _rate(self) -> float:
+        rising = max(1, round(self.recipe.warm_up * self.steps))
+        if self.step < rising:
+            return self.recipe.rate * (self.step + 1) / rising
+        return self.recipe.rate * (1 + cos(pi * (self.step - rising) / max(1, self.steps - rising))) / 2
+
+    def save(self, path: Path) -> None:
+        """Weights, momentum and step; atomic."""
+        tensors = {f"net/{name}": value for name, value in self.net.state_dict().items()}
+        for name, parameter in self.net.named_parameters():
+            momentum = self.optimiser.state.get(parameter, {}).get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum/{name}"] = momentum
+        with replacing(path) as written:
+            save_file(
+                {n: t.contiguous() for n, t in tensors.items()}, written, {"note": self.note, "step": str(self.step)}
+            )
+
+    def resume(self, path: Path) -> bool:
+        """Go on from a checkpoint, if the file exists. Raises NashcError where it is of another run."""
+        if not path.is_file():
+            return False
+        try:
+            with safe_open(path, "pt") as file:
+                said = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, ValueError) as error:
+            raise NashcError(f"no checkpoint: {error}", where=str(path), hint="delete it to start anew") from None
+        if said.get("note") != self.note or not said.get("step", "").isdecimal():
+            raise NashcError(
+                "the checkpoint is of another network, other images or another recipe",
+                where=str(path),
+                hint="give another folder, or delete it to start anew",
+            )
+        self.step = int(said["step"])
+        self.net.load_state_dict({n.removeprefix("net/"): t for n, t in tensors.items() if n.startswith("net/")})
+        for name, parameter in self.net.named_parameters():
+            momentum = tensors.get(f"momentum/{name}")
+            if momentum is not None:
+                self.optimiser.state[parameter]["momentum_buffer"] = momentum
+        return True
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, images: Images, batch: int = 500) -> float:
+    """Share of images whose highest score is at their label, in eval mode."""
+    training = net.training
+    net.eval()
+    right = 0
+    for start in range(0, len(images), batch):
+        index = np.arange(start, min(start + batch, len(images)))
+        right += int((net(images.batch(index)).argmax(1) == images.labels[index]).sum())
+    net.train(training)
+    return right / len(images)
+
+
+def _groups(net: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
+    """Parameters by what their updates need: {"params", "share" of the rate, "weight_decay"}."""
+    adders, shifts, others, plain = [], [], [], []
+    for module in net.modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.ndim == 1:
+                plain.append(parameter)
+            elif isinstance(module, AdderConv2d):
+                adders.append(parameter)
+            else:
+                (shifts if isinstance(module, ShiftConv2d) else others).append(parameter)
+    made = (
+        (adders, recipe.adder_rate, 0.0),
+        (shifts, recipe.shift_rate, recipe.weight_decay),
+        (others, 1.0, recipe.weight_decay),
+        (plain, 1.0, 0.0),
+    )
+    return [{"params": p, "share": share, "weight_decay": decay} for p, share, decay in made if p]
+
+
+def _check(recipe: Recipe, images: Images, teacher: nn.Module | None) -> None:
+    if not LEAST_BATCH <= recipe.batch <= len(images):
+        raise NashcError(
+            f"batches of {recipe.batch} of {len(images)} images", hint=f"give {LEAST_BATCH} to {len(images)}"
+        )
+    if recipe.epochs < 1 or recipe.rate <= 0:
+        raise NashcError(f"{recipe.epochs} epochs at rate {recipe.rate}", hint="both must be positive")
+    if not 0 <= recipe.distil <= 1 or (recipe.distil and teacher is None):
+        raise NashcError(f"distil={recipe.distil}", hint="a share from 0 to 1, and a teacher")
