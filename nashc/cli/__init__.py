@@ -23,11 +23,12 @@ from nashc.cli.hybridize import hybridize_command
 from nashc.cli.inspect import inspect_command
 from nashc.cli.run_model import run_command
 from nashc.cli.schema import schema
+from nashc.cli.search import search_command
 from nashc.cli.targets import targets
 from nashc.errors import NashcError
 
 DONE, BAD_INPUT, DEFECT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 2, 3, 130, 141, 143
-SEARCH_EXTRA = ("torch", "safetensors")
+SEARCH_EXTRA = ("torch", "safetensors", "optuna", "sqlalchemy")
 """Packages that training and export need, and the rest does not."""
 
 
@@ -44,6 +45,7 @@ for _command in (
     export_command,
     hybridize_command,
     run_command,
+    search_command,
     targets,
     schema,
 ):

@@ -53,7 +53,9 @@ class Architecture:
         expanded = any(block.expansion > 1 for block in self.blocks)
         parts = [str(self.stem)]
         for stage in self.stages:
-            blocks = (f"{LETTERS[b.operator]}{b.kernel}" + (f"e{b.expansion}" if expanded else "") for b in stage.blocks)
+            blocks = (
+                f"{LETTERS[b.operator]}{b.kernel}" + (f"e{b.expansion}" if expanded else "") for b in stage.blocks
+            )
             parts.append(f"{stage.width}:{','.join(blocks)}")
         return "/".join(parts + ([str(self.head)] if self.head else []))
 
@@ -112,9 +114,7 @@ def mutate(architecture: Architecture, space: Space, random: Random, rate: float
     if space.size == 1:
         return architecture
     while True:
-        stages = tuple(
-            _mutated(c, s, random, rate) for c, s in zip(architecture.stages, space.stages, strict=True)
-        )
+        stages = tuple(_mutated(c, s, random, rate) for c, s in zip(architecture.stages, space.stages, strict=True))
         made = Architecture(
             _moved(architecture.stem, space.stems, random, rate),
             stages,

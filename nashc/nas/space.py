@@ -8,7 +8,6 @@ the order in which mutation moves.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
 from importlib.resources import files
 from math import prod
 from pathlib import Path

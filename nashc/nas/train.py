@@ -218,7 +218,10 @@ def accuracy(net: nn.Module, images: Images, batch: int = 500) -> float:
 
 def _groups(net: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
     """Parameters by what their updates need: {"params", "share" of the rate, "weight_decay"}."""
-    adders, shifts, others, plain = [], [], [], []
+    adders: list[nn.Parameter] = []
+    shifts: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for module in net.modules():
         for parameter in module.parameters(recurse=False):
             if parameter.ndim == 1:

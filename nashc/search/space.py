@@ -285,7 +285,7 @@ def slot_options(slot: Slot, network: Network, board: Board, machine: Machine, o
             axes[0] = [g for g in axes[0] if g <= 16]
         table = np.stack([a.reshape(-1) for a in np.meshgrid(*map(np.array, axes), indexing="ij")], axis=1)
     works = tuple(dict.fromkeys(work_of(network, network.layers[i], 1) for i in slot.layers))
-    return _priced(slot, works, table.astype(np.int64), board, machine, limit)
+    return priced(slot, works, table.astype(np.int64), board, machine, limit)
 
 
 def _no_lanes(slot: Slot, network: Network, board: Board) -> NashcError:
@@ -304,7 +304,7 @@ def _no_lanes(slot: Slot, network: Network, board: Board) -> NashcError:
     )
 
 
-def _priced(
+def priced(
     slot: Slot, works: tuple[Work, ...], table: Ints, board: Board, machine: Machine, limit: Resources
 ) -> SlotOptions:
     kinds = lane_kinds(slot, board)

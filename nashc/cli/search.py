@@ -1,0 +1,58 @@
+"""nashc search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nashc.cli.options import limit_options
+from nashc.cli.show import show
+from nashc.cli.types import Duration, File, Positive
+from nashc.errors import NashcError
+
+
+@click.command("search")
+@click.option("--space", type=File(), help="A space that comes with nashc, or your own .toml file.")
+@click.option("--target", type=File(), help="A board (see `nashc targets`) or a board file.")
+@click.option("--data", type=File(), help="Labelled images; a batch of them is what the proxy sees.")
+@click.option("-o", "--out", type=File(), help="Folder of the search: started there, or gone on with.")
+@click.option("--join", type=File(), metavar="FOLDER", help="Be one more worker of the search in that folder.")
+@click.option("--storage", default="", metavar="URL", help="postgresql://... instead of a file in the folder.")
+@click.option("--candidates", type=click.IntRange(min=1), default=400, show_default=True, help="To score in all.")
+@click.option("--time", "seconds", type=Duration(), metavar="30s|2m|1h", help="Score no longer than that.")
+@click.option("--pairs", type=click.IntRange(min=1), default=3, show_default=True, help="To search exactly, at last.")
+@click.option("--proxy", default="hybrid", show_default=True, help="See `nashc proxies`.")
+@click.option("--min-fps", type=Positive(), default=None, help="Networks that cannot be as fast are not scored.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("-v", "--verbose", is_flag=True, help="A traceback for internal errors.")
+@limit_options
+def search_command(
+    space: str | None, target: str | None, data: str | None, out: str | None, join: str | None, storage: str,
+    candidates: int, seconds: float | None, pairs: int, proxy: str, min_fps: float | None, seed: int, verbose: bool,
+    **limits: Any,
+) -> None:  # fmt: skip
+    """Search networks of a space together with the accelerators that run them.
+
+    Ends with a Pareto set of (model, accelerator) pairs, each beside the best of convolutions alone that the same
+    search found. An interrupted search goes on with the same command.
+    """
+    from nashc.core.options import Options
+    from nashc.nas.job import Job, load_job
+    from nashc.nas.pairs import SEARCH_SECONDS
+    from nashc.nas.space import load_space
+    from nashc.report import search as report
+
+    if join is not None:
+        count = report.join_shown(load_job(Path(join)), Path(join), seconds)
+        click.echo(f"scored {count} candidates of {join}")
+        return
+    missing = [f"--{n}" for n, v in (("space", space), ("target", target), ("data", data), ("out", out)) if v is None]
+    if space is None or target is None or data is None or out is None:
+        raise NashcError(f"missing {', '.join(missing)}", where="nashc search", hint="or join one: --join FOLDER")
+    job = Job(
+        space=load_space(space), target=target, data=data, proxy=proxy, candidates=candidates, pairs=pairs,
+        min_fps=min_fps or 0.0, seed=seed, limits=Options(**limits), storage=storage,
+    )  # fmt: skip
+    show(report.search_report(report.search_shown(job, Path(out), seconds, SEARCH_SECONDS), Path(out)))

@@ -1,0 +1,112 @@
+"""What a search is asked: a value that its folder and its study hold, so that workers can join from anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from nashc.core.options import Options
+from nashc.data import Preprocess, open_data
+from nashc.errors import NashcError
+from nashc.files import replacing
+from nashc.nas.proxies import PROXIES
+from nashc.nas.space import Space
+from nashc.nas.train import Images
+
+JOB_FILE, STUDY_FILE = "search.json", "study.db"
+LAYOUT_CHANNELS = {1: "gray", 3: "rgb"}
+SCORED_ON = 32
+"""Images that a proxy sees of a candidate: what one batch of training would hold on a small machine."""
+MOST_CANDIDATES = 10**6
+
+
+class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """space, board (name or file) and data set (path); `candidates` to score in all, hybrid and multiplication-only
+    ones in turn; `pairs` to compile at the end; `limits` of the accelerator."""
+
+    space: Space
+    target: str
+    data: str
+    proxy: str = "hybrid"
+    candidates: int = 400
+    pairs: int = 3
+    min_fps: float = 0.0
+    seed: int = 0
+    limits: Options = Options()
+    storage: str = ""
+
+    def check(self) -> None:
+        """Raises NashcError for what cannot be searched."""
+        PROXIES.get(self.proxy)
+        if not 1 <= self.candidates <= MOST_CANDIDATES or not 1 <= self.pairs <= self.candidates:
+            raise NashcError(
+                f"{self.pairs} pairs of {self.candidates} candidates",
+                hint=f"give 1 to {MOST_CANDIDATES:,} candidates, and no more pairs than those",
+            )
+        if self.space.channels not in LAYOUT_CHANNELS:
+            raise NashcError(
+                f"images of {self.space.channels} channels", where=self.space.name, hint="data sets have 1 or 3"
+            )
+
+
+def url_of(job: Job, folder: Path) -> str:
+    """Where the study is: the storage that the job names, or a SQLite file in the folder."""
+    return job.storage or f"sqlite:///{(folder / STUDY_FILE).resolve()}"
+
+
+def save_job(job: Job, folder: Path) -> None:
+    """Write search.json; what is there already must be the same. Raises NashcError where it is not."""
+    path = folder / JOB_FILE
+    if path.exists():
+        if load_job(folder) != job:
+            raise NashcError(
+                "the folder holds another search", where=str(folder),
+                hint="give another -o, or `nashc search --join` to go on with that one",
+            )  # fmt: skip
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as written:
+        written.write_bytes(msgspec.json.format(encoded(job), indent=2) + b"\n")
+
+
+def load_job(folder: Path) -> Job:
+    """The search of a folder. Raises NashcError where there is none."""
+    path = folder / JOB_FILE
+    if not path.is_file():
+        raise NashcError(f"there is no {JOB_FILE}", where=str(folder), hint="start it with `nashc search -o FOLDER`")
+    return decoded(path.read_bytes(), str(path))
+
+
+def encoded(job: Job) -> bytes:
+    return msgspec.json.encode(job)
+
+
+def decoded(text: bytes | str, where: str) -> Job:
+    try:
+        job = msgspec.json.decode(text, type=Job)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise NashcError(f"no search: {error}", where=where) from None
+    job.check()
+    return job
+
+
+def open_images(space: Space, path: str, split: str, count: int | None = None, like: Images | None = None) -> Images:
+    """Labelled images of a data set at the space's resolution, in memory; the same subset for the same `count`.
+
+    Raises NashcError where the data has no labels, or more classes than the space.
+    """
+    side = space.resolution
+    preprocess = Preprocess(resize=(side, side), interpolation="box", channels=LAYOUT_CHANNELS[space.channels])
+    found = open_data(path, preprocess, (None, space.channels, side, side), split=split)
+    if found.labels is None:
+        raise NashcError("the images have no labels", where=path, hint="give a data set with labels")
+    if int(found.labels.max()) >= space.classes:
+        raise NashcError(
+            f"{int(found.labels.max()) + 1} classes, the space '{space.name}' has {space.classes}", where=path,
+            hint="write a space of your own with that many",
+        )  # fmt: skip
+    index = np.arange(len(found)) if count is None else found.chosen(count)
+    parts = [found[some].round().astype(np.uint8) for some in np.array_split(index, max(1, len(index) // 1000))]
+    return Images(np.concatenate(parts), found.labels[index], like)

@@ -1,0 +1,183 @@
+"""What a search ends with: the Pareto set, and a few pairs of a model and its exact accelerator, beside their rivals.
+
+The rival of a pair is the fastest network of convolutions alone that the same search found with at least the pair's
+score, on the strongest multiplication-only accelerator; where no such network has that score, the one that comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from nashc.artifact import Compiled
+from nashc.compiler import compile_model, write
+from nashc.errors import NashcError
+from nashc.export import export
+from nashc.files import replacing
+from nashc.nas.architecture import parse
+from nashc.nas.build import HybridNet, build
+from nashc.nas.evolve import front
+from nashc.nas.job import Job
+from nashc.nas.layout import layout, macs
+from nashc.nas.search import CONV, FAMILIES, HYBRID
+from nashc.nas.study import History, points
+
+PARETO_FILE = "pareto.json"
+SEARCH_SECONDS = 12.0
+"""Of the exact search of one pair's accelerator."""
+GOOD_SHARE = 0.5
+"""Pairs come from the better so many of the front: the fastest networks of a space are those that do least."""
+INPUT = "image"
+DSP_ONLY = "conv-only-dsp"
+Progress = Callable[[str, float], None]
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate: its score among all of them, and FPS at its least interval, which designs come near to."""
+
+    number: int
+    family: str
+    architecture: str
+    score: float
+    coarse_fps: float
+    macs: dict[str, int]
+    pareto: bool
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate with the design that was searched for it, in `folder` below the run's.
+
+    `dsp_fps`: of a network of convolutions, on DSPs alone; `rival`: index of its rival among the pairs, or -1.
+    Accuracies are those of `nashc train`, or None.
+    """
+
+    candidate: int
+    folder: str
+    fps: float
+    latency_ms: float
+    gops: float
+    gap: float | None
+    dsp_fps: float | None = None
+    rival: int = -1
+    accuracy: float | None = None
+    integer_accuracy: float | None = None
+
+
+class Pareto(msgspec.Struct, frozen=True, kw_only=True):
+    """pareto.json: the job, every candidate in the order of numbers, and the chosen pairs, rivals last."""
+
+    job: Job
+    candidates: tuple[Found, ...]
+    pairs: tuple[Pair, ...]
+    schema: str = "nashc-pareto"
+    version: int = 1
+
+
+def candidates(job: Job, history: History) -> tuple[Found, ...]:
+    """The history with scores among all, and which of them are on the front of their family."""
+    known = history.scored()
+    table = points(known)
+    on_front = set[int]()
+    for family in FAMILIES:
+        own = np.array([i for i, s in enumerate(known) if s.family == family], np.int64)
+        on_front |= {int(own[i]) for i in front(table[own])} if len(own) else set()
+    return tuple(
+        Found(
+            number=s.number, family=s.family, architecture=s.architecture, score=float(table[i, 0]), coarse_fps=s.fps,
+            macs=macs(layout(parse(s.architecture, job.space), job.space)), pareto=i in on_front,
+        )
+        for i, s in enumerate(known)
+    )  # fmt: skip
+
+
+def chosen(found: Sequence[Found], count: int) -> list[int]:
+    """Indices of so many hybrids, spread over the better part of the front, the best score first."""
+    order = sorted((i for i, f in enumerate(found) if f.pareto and f.family == HYBRID), key=lambda i: -found[i].score)
+    good = order[: max(count, round(GOOD_SHARE * len(order)))]
+    return [good[i] for i in dict.fromkeys(np.linspace(0, len(good) - 1, min(count, len(good))).round().astype(int))]
+
+
+def rival_of(found: Sequence[Found], pair: int) -> int | None:
+    """Index of the convolutions-only candidate that a pair is compared with; None where there is none."""
+    convs = [i for i, f in enumerate(found) if f.family == CONV]
+    as_good = [i for i in convs if found[i].score >= found[pair].score]
+    if as_good:
+        return max(as_good, key=lambda i: (found[i].coarse_fps, found[i].score))
+    return max(convs, key=lambda i: (found[i].score, found[i].coarse_fps), default=None)
+
+
+def finish(
+    job: Job, history: History, folder: Path, seconds: float = SEARCH_SECONDS, progress: Progress | None = None
+) -> Pareto:
+    """Search the accelerators of the chosen pairs and their rivals, and write everything below the folder."""
+    found = candidates(job, history)
+    if not found:
+        raise NashcError("no candidate was scored", where=str(folder), hint="give the search more time")
+    hybrids = chosen(found, job.pairs)
+    rival = {i: rival_of(found, i) for i in hybrids}
+    order = [*hybrids, *dict.fromkeys(i for i in rival.values() if i is not None)]
+    pairs = []
+    for n, i in enumerate(order):
+        if progress is not None:
+            progress(f"accelerator {n + 1} of {len(order)}", n / len(order))
+        name = f"{found[i].family}-{found[i].number}"
+        compiled = _compiled(job, found[i], folder / name, seconds)
+        other = rival.get(i)
+        pairs.append(_pair(compiled, i, name, order.index(other) if other is not None else -1))
+    made = Pareto(job=job, candidates=found, pairs=tuple(pairs))
+    save(made, folder)
+    return made
+
+
+def save(made: Pareto, folder: Path) -> None:
+    with replacing(folder / PARETO_FILE) as written:
+        written.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
+
+
+def load(folder: Path) -> Pareto:
+    """The result of a search. Raises NashcError where there is none yet, or no readable one."""
+    path = folder / PARETO_FILE
+    if not path.is_file():
+        raise NashcError(f"there is no {PARETO_FILE}", where=str(folder), hint="finish `nashc search` first")
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Pareto)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise NashcError(f"no result of a search: {error}", where=str(path)) from None
+
+
+def export_net(net: HybridNet, path: Path) -> None:
+    """The network as ONNX; any batch, its functions with it."""
+    space = net.space
+    side = space.resolution
+    export(net, torch.zeros(1, space.channels, side, side), path, portable=True, opset=21, input_names=[INPUT],
+           output_names=["scores"])  # fmt: skip
+
+
+def _compiled(job: Job, candidate: Found, folder: Path, seconds: float) -> Compiled:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "source.onnx"
+    export_net(build(parse(candidate.architecture, job.space), job.space, job.seed), path)
+    side = job.space.resolution
+    shapes = {INPUT: (1, job.space.channels, side, side)}
+    limits = replace(job.limits, budget_seconds=job.limits.budget_seconds or seconds)
+    baselines = (DSP_ONLY,) if candidate.family == CONV else ()
+    compiled = compile_model(path, job.target, shapes, limits, baselines)
+    path.unlink()
+    write(compiled, folder, {})
+    return compiled
+
+
+def _pair(compiled: Compiled, candidate: int, folder: str, rival: int) -> Pair:
+    design = compiled.design
+    certificate = design.certificate
+    dsp = dict(compiled.alternatives).get(DSP_ONLY)
+    return Pair(
+        candidate=candidate, folder=folder, fps=design.fps, latency_ms=design.latency_ms, gops=design.gops,
+        gap=certificate.value / certificate.bound - 1 if certificate.bound > 0 else None,
+        dsp_fps=None if dsp is None else dsp.fps, rival=rival,
+    )  # fmt: skip

@@ -1,0 +1,120 @@
+"""Joint search of models and accelerators: an evolution over architectures, each priced by its own best accelerator.
+
+A worker proposes children of the best candidates known (nashc.nas.evolve). The coarse stage gives each its least
+interval over all accelerators (nashc.search.survey) and prunes; what is left is scored by the proxy. Candidates of the
+whole space and of its convolutions alone take turns, so that the multiplication-only rival has had the same search.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+import numpy as np
+
+from nashc.board import load_board
+from nashc.errors import NashcError
+from nashc.nas.architecture import Architecture, parse, sample, with_operator
+from nashc.nas.evolve import propose
+from nashc.nas.job import SCORED_ON, Job, open_images
+from nashc.nas.layout import layout, macs
+from nashc.nas.network import network_of
+from nashc.nas.proxies import PROXIES, Candidate, combined
+from nashc.nas.space import Space, conv_only
+from nashc.nas.study import Claim, History, points
+from nashc.search.survey import Survey
+
+HYBRID, CONV = "hybrid", "conv"
+FAMILIES = (HYBRID, CONV)
+SAMPLES = 6
+"""Random networks of the space whose best options make the tables of the survey; and as many of each operator alone."""
+Progress = Callable[[str, float], None]
+
+
+@dataclass
+class Pricing:
+    """FPS and size of the architectures of a space on a board."""
+
+    space: Space
+    survey: Survey
+
+    def __post_init__(self) -> None:
+        self.fps = lru_cache(maxsize=100_000)(self._fps)
+
+    def _fps(self, architecture: Architecture) -> float:
+        return self.survey.fps(network_of(architecture, self.space))
+
+    def size(self, architecture: Architecture) -> float:
+        return float(sum(macs(layout(architecture, self.space)).values()))
+
+
+def pricing(job: Job) -> Pricing:
+    """The coarse stage for a job's space and board. Raises NashcError where no sample fits."""
+    random = Random(job.seed)
+    drawn = [sample(job.space, random) for _ in range(SAMPLES)]
+    operators = dict.fromkeys(name for stage in job.space.stages for name in stage.operators)
+    alone = [with_operator(sample(job.space, random), name) for name in operators for _ in range(SAMPLES)]
+    networks = [network_of(a, job.space) for a in (*drawn, *alone)]
+    return Pricing(job.space, Survey(load_board(job.target), job.limits, networks))
+
+
+class Worker:
+    """One of any number of processes that score candidates of a study."""
+
+    def __init__(self, job: Job, history: History) -> None:
+        self.job, self.history = job, history
+        self.proxy = PROXIES.get(job.proxy)
+        self.spaces: Mapping[str, Space] = {HYBRID: job.space, CONV: conv_only(job.space)}
+        images = open_images(job.space, job.data, "train", SCORED_ON)
+        self.x, self.labels = images.batch(np.arange(len(images))), images.labels
+        self.pricing = pricing(job)
+
+    def run(self, seconds: float | None = None, progress: Progress | None = None) -> int:
+        """Score candidates until the study has all that the job asks for, or the time is over; returns how many."""
+        begin, own = time.monotonic(), 0
+        while True:
+            known = self.history.scored()
+            done = len(known) / self.job.candidates
+            if progress is not None:
+                spent = 0.0 if seconds is None else (time.monotonic() - begin) / seconds
+                progress(f"{len(known)} of {self.job.candidates} candidates", min(1.0, max(done, spent)))
+            if done >= 1 or (seconds is not None and time.monotonic() - begin >= seconds):
+                return own
+            own += self.one()
+
+    def one(self) -> bool:
+        """Score one candidate; False where its architecture turned out to be taken."""
+        left = self.history.abandoned()
+        claim = self.history.begin()
+        family = FAMILIES[claim.number % len(FAMILIES)] if left is None else left.family
+        if left is not None:
+            architecture: Architecture | None = parse(left.architecture, self.spaces[family])
+        else:
+            architecture = self._proposed(claim, family)
+        if architecture is None:
+            self.history.give_up(claim.number)
+            raise NashcError(
+                f"no new architecture of '{self.spaces[family].name}' reaches {self.job.min_fps:g} FPS",
+                where=self.job.target, hint="lower --min-fps, or search a larger space",
+            )  # fmt: skip
+        if not self.history.claim(claim, family, str(architecture)):
+            return False
+        candidate = Candidate(architecture, self.spaces[family], self.x, self.labels, self.job.seed)
+        terms = self.proxy.terms(candidate)
+        known = [s.terms for s in self.history.scored()]
+        score = float(combined([*known, terms])[-1])
+        self.history.record(claim, terms, score, self.pricing.fps(architecture))
+        return True
+
+    def _proposed(self, claim: Claim, family: str) -> Architecture | None:
+        space = self.spaces[family]
+        known = self.history.scored()
+        table = points(known)
+        own = [i for i, s in enumerate(known) if s.family == family]
+        parents = [parse(known[i].architecture, space) for i in own]
+        random = Random(f"{self.job.seed} {claim.number}")
+        seen = self.history.architectures()
+        return propose(space, parents, table[own], seen, self.pricing.fps, self.pricing.size, random, self.job.min_fps)

@@ -1,0 +1,180 @@
+"""The history of a search, in an Optuna study: a SQLite file, or a PostgreSQL server for many machines.
+
+A trial is one candidate: its family, its architecture, what the proxy measured, its score among the candidates known
+then, and its FPS. Workers share nothing else. A candidate that a killed worker left is taken up by whoever comes next,
+so nothing is lost, and no architecture is scored twice.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from nashc.errors import NashcError
+from nashc.nas.proxies.candidate import Terms, combined
+
+STALE_SECONDS = 120.0
+"""A candidate that is not scored by then was left by a worker that is gone."""
+LOCK_SECONDS = 60
+"""How long a worker waits for another one's write."""
+ARCHITECTURE, FAMILY, TERMS, BEGUN, JOB = "architecture", "family", "terms", "begun", "job"
+"""Attributes of trials, and of the study the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A candidate of the history."""
+
+    number: int
+    family: str
+    architecture: str
+    terms: Terms
+    fps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A candidate that this worker is to score; `number` seeds what is random about it."""
+
+    trial: Trial
+    number: int
+
+
+class History:
+    """The study of one search. Raises NashcError where the storage cannot be used or is of another search."""
+
+    def __init__(self, url: str, name: str, job: str) -> None:
+        """`job` describes the search; all workers of a study must have the same."""
+        self.url, self.name = url, name
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with self._told():
+            self.storage = _storage(url)
+            self.study = optuna.create_study(
+                storage=self.storage, study_name=name, directions=["maximize", "maximize"], load_if_exists=True
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self.study.set_metric_names(["score", "fps"])
+            found = self.study.user_attrs.get(JOB)
+            if found is None:
+                self.study.set_user_attr(JOB, job)
+        if found not in (None, job):
+            raise NashcError(
+                f"the study '{name}' is of another search", where=_shown(url), hint="give another -o folder or storage"
+            )
+
+    def scored(self) -> list[Scored]:
+        """All candidates with a score, in the order of their numbers."""
+        return [
+            Scored(t.number, t.user_attrs[FAMILY], t.user_attrs[ARCHITECTURE], json.loads(t.user_attrs[TERMS]),
+                   float(t.values[1]))
+            for t in self._trials(TrialState.COMPLETE)
+        ]  # fmt: skip
+
+    def architectures(self) -> set[str]:
+        """Everything that is scored or being scored."""
+        trials = self._trials(TrialState.COMPLETE, TrialState.RUNNING)
+        return {t.user_attrs[ARCHITECTURE] for t in trials if ARCHITECTURE in t.user_attrs}
+
+    def begin(self) -> Claim:
+        """A new number."""
+        with self._told():
+            trial = self.study.ask()
+            trial.set_user_attr(BEGUN, time.time())
+        return Claim(trial, trial.number)
+
+    def claim(self, claim: Claim, family: str, architecture: str) -> bool:
+        """Take an architecture; False, and the number is given up, where another worker has it."""
+        with self._told():
+            claim.trial.set_user_attr(FAMILY, family)
+            claim.trial.set_user_attr(ARCHITECTURE, architecture)
+        others = self._trials(TrialState.COMPLETE, TrialState.RUNNING)
+        if any(t.number < claim.number and t.user_attrs.get(ARCHITECTURE) == architecture for t in others):
+            self.give_up(claim.number)
+            return False
+        return True
+
+    def record(self, claim: Claim, terms: Terms, score: float, fps: float) -> None:
+        with self._told():
+            claim.trial.set_user_attr(TERMS, json.dumps(dict(terms)))
+            self.study.tell(claim.trial, [score, fps])
+
+    def give_up(self, number: int) -> None:
+        with self._told():
+            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def abandoned(self) -> Scored | None:
+        """A candidate that a worker left, given up here so that its finder may score it; None where there is none."""
+        now = time.time()
+        for trial in self._trials(TrialState.RUNNING):
+            if now - trial.user_attrs.get(BEGUN, now) > STALE_SECONDS:
+                self.give_up(trial.number)
+                if ARCHITECTURE in trial.user_attrs:
+                    attrs = trial.user_attrs
+                    return Scored(trial.number, attrs[FAMILY], attrs[ARCHITECTURE], {}, 0.0)
+        return None
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        with self._told():
+            return self.study.get_trials(deepcopy=False, states=states)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of the storage as ours."""
+        try:
+            yield
+        except (
+            SQLAlchemyError,
+            optuna.exceptions.StorageInternalError,
+            ImportError,
+            ValueError,
+            RuntimeError,
+        ) as error:
+            first = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+            raise NashcError(
+                f"the study cannot be read or written: {first[0]}",
+                where=_shown(self.url),
+                hint="check the server, its database and the rights on the file",
+            ) from error
+
+
+def points(found: list[Scored]) -> np.ndarray:
+    """[n, 2]: the score of each among all of them, and its FPS."""
+    return np.column_stack([combined([s.terms for s in found]), [s.fps for s in found]]) if found else np.zeros((0, 2))
+
+
+def _storage(url: str) -> RDBStorage:
+    if url.startswith("sqlite:"):
+        made = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
+        event.listen(made.engine, "connect", _fast_sqlite)
+        made.engine.dispose()
+        return made
+    for scheme in ("postgresql://", "postgres://"):
+        if url.startswith(scheme):
+            url = f"postgresql+psycopg://{url.removeprefix(scheme)}"
+    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+
+
+def _fast_sqlite(connection: Any, _: Any) -> None:
+    """A commit need not reach the disk at once: what a killed process wrote is there all the same."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    scheme, at, rest = url.partition("://")
+    return f"{scheme}{at}{rest.rpartition('@')[2]}"
