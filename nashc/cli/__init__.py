@@ -25,6 +25,7 @@ from nashc.cli.run_model import run_command
 from nashc.cli.schema import schema
 from nashc.cli.search import search_command
 from nashc.cli.targets import targets
+from nashc.cli.train import train_command
 from nashc.errors import NashcError
 
 DONE, BAD_INPUT, DEFECT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 2, 3, 130, 141, 143
@@ -46,6 +47,7 @@ for _command in (
     hybridize_command,
     run_command,
     search_command,
+    train_command,
     targets,
     schema,
 ):

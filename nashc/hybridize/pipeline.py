@@ -24,6 +24,7 @@ from nashc.core.options import Options
 from nashc.errors import NashcError, did_you_mean
 from nashc.hybridize.choose import LANES, Candidate, Choosable, candidates, frontier, retyped, shortlist
 from nashc.hybridize.fidelity import Fidelity, class_output, fidelity
+from nashc.hybridize.integers import BASE
 from nashc.hybridize.layer_types import TYPES, LayerType
 from nashc.hybridize.original import Original, with_batch
 from nashc.hybridize.sensitivity import Measured, sensitivities
@@ -38,7 +39,6 @@ from nashc.search.solve import solve
 
 Array = NDArray[Any]
 Progress = Callable[[str, float], None]
-BASE = "conv8"
 DEFAULT_TYPES = ("conv8", "conv4", "shift1", "shift2")
 MAX_DROP, MIN_SQNR_DB = 0.005, 20.0
 RIVALS = 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,10 @@ from nashc.nas.architecture import Architecture
 from nashc.nas.layout import Step, layout
 from nashc.nas.space import Space
 from nashc.nn import AdderConv2d, ShiftConv2d
+from nashc.nn.adder import adder_conv2d
+from nashc.nn.adder_norm import WEIGHT_LEVELS, Rounding, round_through
 
+Made = TypeVar("Made", bound=nn.Module)
 SHIFT_BITS = 4
 """Of a shift code: a sign and exponents 0 to -6, the lane that FACTS.md's table calls sign + 3-bit exponent."""
 
@@ -31,7 +36,8 @@ class Gate(nn.Module):
 
 
 class NormedLayer(nn.Module):
-    """A convolution, shift or adder layer and its BN."""
+    """A convolution, shift or adder layer and its BN. `rounding`, of an adder layer: the step that inputs and weights
+    share once the layer computes with bytes."""
 
     def __init__(self, step: Step) -> None:
         super().__init__()
@@ -44,30 +50,42 @@ class NormedLayer(nn.Module):
         else:
             self.conv = nn.Conv2d(*window, bias=False)
         self.norm = nn.BatchNorm2d(step.outputs)
+        self.rounding = Rounding() if step.operator == "adder" else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.norm(self.conv(x))
+        if self.rounding is not None and self.rounding.step:
+            assert isinstance(self.conv, AdderConv2d)
+            x, weight = self.rounding(x), self.byte_weight(self.conv, self.rounding)
+            x = adder_conv2d(x.contiguous(), weight, *self.conv.window, self.conv.eta)
+        else:
+            x = self.conv(x)
+        y: Tensor = self.norm(x)
         return y
 
+    @staticmethod
+    def byte_weight(conv: AdderConv2d, rounding: Rounding) -> Tensor:
+        """Weights as multiples of the shared step, in -127..127 of it."""
+        limit = torch.full_like(rounding.step, WEIGHT_LEVELS)
+        return round_through(conv.weight, rounding.step, -limit, limit)
 
-class HybridNet(nn.Module):
-    """The network of an architecture: images [N, channels, resolution, resolution] -> scores [N, classes].
 
-    Its layers are named as the steps of its layout: blocks.0.expand and so on, each with .conv and .norm.
+class StepNet(nn.Module):
+    """Steps of a layout in the order in which they run, the first one on the input; the last one's output is theirs.
+
+    Its layers are named as the steps: blocks.0.expand and so on, each with .conv and .norm.
     """
 
-    def __init__(self, architecture: Architecture, space: Space) -> None:
+    def __init__(self, steps: tuple[Step, ...]) -> None:
         super().__init__()
-        self.architecture, self.space = architecture, space
-        self.steps = layout(architecture, space)
-        for step in self.steps:
+        self.steps = steps
+        for step in steps:
             owner: nn.Module = self
             *path, last = step.name.split(".")
             for part in path:
                 if not hasattr(owner, part):
                     owner.add_module(part, nn.Module())
                 owner = getattr(owner, part)
-            owner.add_module(last, _module(step))
+            owner.add_module(last, module_of(step))
 
     def forward(self, x: Tensor) -> Tensor:
         for _, value in self.values(x):
@@ -76,7 +94,7 @@ class HybridNet(nn.Module):
 
     def values(self, x: Tensor) -> Iterator[tuple[Step, Tensor]]:
         """Each step with its output."""
-        made = {"": x}
+        made = {self.steps[0].source: x}
         for step in self.steps:
             source = made[step.source]
             if step.op == "classifier":
@@ -90,12 +108,61 @@ class HybridNet(nn.Module):
             yield step, y
 
 
+class HybridNet(StepNet):
+    """The network of an architecture: images [N, channels, resolution, resolution] -> scores [N, classes]."""
+
+    def __init__(self, architecture: Architecture, space: Space) -> None:
+        super().__init__(layout(architecture, space))
+        self.architecture, self.space = architecture, space
+
+    @torch.no_grad()
+    def round_adders(self, x: Tensor) -> None:
+        """From now on adder layers compute with bytes, at steps that suit these images; of the inputs of one layer
+        after the other, as they are with the earlier ones rounded.
+
+        Where a weight lies beyond all inputs, |x - w| is a line in x: brought to the nearest input it changes the
+        output by a constant, which the BN takes.
+        """
+        layers = [m for m in self.modules() if isinstance(m, NormedLayer) and m.rounding is not None]
+        for layer in layers:
+            seen: list[Tensor] = []
+            hook = layer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+            training = self.training
+            self.eval()(x)
+            self.train(training)
+            hook.remove()
+            assert layer.rounding is not None
+            step = layer.rounding.measure(seen[0])
+            assert isinstance(layer.conv, AdderConv2d)
+            weight = layer.conv.weight
+            near = weight.clamp(max(float(layer.rounding.low), -WEIGHT_LEVELS) * step, WEIGHT_LEVELS * step)
+            assert layer.norm.running_mean is not None
+            layer.norm.running_mean += (weight - near).abs().sum((1, 2, 3))
+            weight.copy_(near)
+
+    def rounded(self) -> HybridNet:
+        """A copy whose adder weights are the bytes that the layers compute with, for export."""
+        made = copy.deepcopy(self)
+        for module in made.modules():
+            if isinstance(module, NormedLayer) and module.rounding is not None:
+                assert isinstance(module.conv, AdderConv2d)
+                if module.rounding.step:
+                    module.conv.weight.data = module.byte_weight(module.conv, module.rounding).detach()
+                module.rounding = None
+        return made
+
+
 def build(architecture: Architecture, space: Space, seed: int = 0) -> HybridNet:
-    """The network with the weights that training starts from: He's for convolutions and shift layers, N(0, 1) for
+    """The network with the weights that training starts from."""
+    return seeded(lambda: HybridNet(architecture, space), seed)
+
+
+def seeded(make: Callable[[], Made], seed: int) -> Made:
+    """What is made, with the weights that training starts from: He's for convolutions and shift layers, N(0, 1) for
     adder layers (FACTS.md, "Operators")."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = HybridNet(architecture, space)
+        net = make()
         for module in net.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -106,7 +173,8 @@ def build(architecture: Architecture, space: Space, seed: int = 0) -> HybridNet:
     return net
 
 
-def _module(step: Step) -> nn.Module:
+def module_of(step: Step) -> nn.Module:
+    """The layer of a step, in torch."""
     if step.op == "layer":
         return NormedLayer(step)
     return Gate(step.channels, step.squeezed) if step.op == "gate" else nn.Linear(step.channels, step.outputs)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import torch
 
 from nashc.artifact import Compiled
@@ -20,12 +21,13 @@ from nashc.errors import NashcError
 from nashc.export import export
 from nashc.files import replacing
 from nashc.nas.architecture import parse
-from nashc.nas.build import HybridNet, build
+from nashc.nas.build import HybridNet, NormedLayer, build
 from nashc.nas.evolve import front
 from nashc.nas.job import Job
 from nashc.nas.layout import layout, macs
 from nashc.nas.search import CONV, FAMILIES, HYBRID
 from nashc.nas.study import History, points
+from nashc.ops.adder_conv import STEP
 
 PARETO_FILE = "pareto.json"
 SEARCH_SECONDS = 12.0
@@ -151,11 +153,29 @@ def load(folder: Path) -> Pareto:
 
 
 def export_net(net: HybridNet, path: Path) -> None:
-    """The network as ONNX; any batch, its functions with it."""
+    """The network as ONNX, its functions with it; adder layers that compute with bytes say at which step."""
     space = net.space
     side = space.resolution
-    export(net, torch.zeros(1, space.channels, side, side), path, portable=True, opset=21, input_names=[INPUT],
-           output_names=["scores"])  # fmt: skip
+    steps = {
+        f"{name}.conv": float(module.rounding.step)
+        for name, module in net.named_modules()
+        if isinstance(module, NormedLayer) and module.rounding is not None and module.rounding.step
+    }
+    model = export(
+        net.rounded(),
+        torch.zeros(1, space.channels, side, side),
+        path,
+        portable=True,
+        opset=21,
+        input_names=[INPUT],
+        output_names=["scores"],
+    )
+    if steps:
+        for node in model.graph.node:
+            if node.name in steps:
+                node.metadata_props.add(key=STEP, value=repr(steps[node.name]))
+        with replacing(path) as written:
+            onnx.save(model, written)
 
 
 def _compiled(job: Job, candidate: Found, folder: Path, seconds: float) -> Compiled:

@@ -58,7 +58,10 @@ def pricing(job: Job) -> Pricing:
     operators = dict.fromkeys(name for stage in job.space.stages for name in stage.operators)
     alone = [with_operator(sample(job.space, random), name) for name in operators for _ in range(SAMPLES)]
     networks = [network_of(a, job.space) for a in (*drawn, *alone)]
-    return Pricing(job.space, Survey(load_board(job.target), job.limits, networks))
+    made = Pricing(job.space, Survey(load_board(job.target), job.limits, networks))
+    if not any(made.fps(a) for a in (*drawn, *alone)):
+        raise NashcError(f"no network of '{job.space.name}' fits", where=job.target, hint="raise --max-lut and the like")
+    return made
 
 
 class Worker:
@@ -73,7 +76,8 @@ class Worker:
         self.pricing = pricing(job)
 
     def run(self, seconds: float | None = None, progress: Progress | None = None) -> int:
-        """Score candidates until the study has all that the job asks for, or the time is over; returns how many."""
+        """Score candidates until the study has all that the job asks for, nothing new is found, or the time is over;
+        returns how many. Raises NashcError where not one is fast enough."""
         begin, own = time.monotonic(), 0
         while True:
             known = self.history.scored()
@@ -81,33 +85,43 @@ class Worker:
             if progress is not None:
                 spent = 0.0 if seconds is None else (time.monotonic() - begin) / seconds
                 progress(f"{len(known)} of {self.job.candidates} candidates", min(1.0, max(done, spent)))
+            if done >= 1:
+                while self.history.abandoned() is not None:  # nobody needs those any more
+                    pass
             if done >= 1 or (seconds is not None and time.monotonic() - begin >= seconds):
                 return own
-            own += self.one()
+            scored = self.one()
+            if scored is None:
+                if not known:
+                    raise NashcError(
+                        f"no architecture of '{self.job.space.name}' reaches {self.job.min_fps:g} FPS",
+                        where=self.job.target,
+                        hint="lower --min-fps, or search another space",
+                    )
+                return own
+            own += scored
 
-    def one(self) -> bool:
-        """Score one candidate; False where its architecture turned out to be taken."""
+    def one(self) -> bool | None:
+        """Score one candidate; False where another worker has it, None where nothing new is left."""
         left = self.history.abandoned()
         claim = self.history.begin()
-        family = FAMILIES[claim.number % len(FAMILIES)] if left is None else left.family
         if left is not None:
-            architecture: Architecture | None = parse(left.architecture, self.spaces[family])
+            family, architecture = left.family, parse(left.architecture, self.spaces[left.family])
         else:
-            architecture = self._proposed(claim, family)
-        if architecture is None:
-            self.history.give_up(claim.number)
-            raise NashcError(
-                f"no new architecture of '{self.spaces[family].name}' reaches {self.job.min_fps:g} FPS",
-                where=self.job.target, hint="lower --min-fps, or search a larger space",
-            )  # fmt: skip
+            turn = claim.number % len(FAMILIES)
+            made = ((f, self._proposed(claim, f)) for f in (*FAMILIES[turn:], *FAMILIES[:turn]))
+            found = next(((f, a) for f, a in made if a is not None), None)
+            if found is None:
+                self.history.give_up(claim.number)
+                return None
+            family, architecture = found
         if not self.history.claim(claim, family, str(architecture)):
             return False
         candidate = Candidate(architecture, self.spaces[family], self.x, self.labels, self.job.seed)
         terms = self.proxy.terms(candidate)
         known = [s.terms for s in self.history.scored()]
         score = float(combined([*known, terms])[-1])
-        self.history.record(claim, terms, score, self.pricing.fps(architecture))
-        return True
+        return self.history.record(claim, terms, score, self.pricing.fps(architecture))
 
     def _proposed(self, claim: Claim, family: str) -> Architecture | None:
         space = self.spaces[family]

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from nashc.errors import NashcError, did_you_mean
+from nashc.nas.recipe import Recipe
 
 OPERATORS = {"c": "conv", "s": "shift", "a": "adder"}
 """Letters of architecture strings, and the operators they stand for."""
@@ -39,7 +40,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """block: "mbconv" (expand 1x1, depthwise, project 1x1) or "basic" (two k x k layers, `expansions` is 1).
 
-    `heads` are the widths of a last 1x1 layer; empty where there is none. `source` says where the values come from.
+    `heads` are the widths of a last 1x1 layer; empty where there is none. `source` says where the values come from,
+    `recipe` how its networks are trained.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heads: tuple[int, ...] = ()
     stem_stride: int = 1
     channels: int = 3
+    recipe: Recipe = Recipe()
 
     @property
     def size(self) -> int:
@@ -86,7 +89,7 @@ def parse_space(text: str, where: str) -> Space:
     """The space that a TOML text describes; `where` names it in errors."""
     try:
         space = msgspec.convert(tomllib.loads(text), Space)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also an integer of thousands of digits, a list thousands deep
         raise NashcError(f"no TOML: {error}", where=where) from None
     except msgspec.ValidationError as error:
         raise NashcError(str(error), where=where, hint="docs/nas.md lists the keys of a space") from None

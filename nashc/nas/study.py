@@ -20,7 +20,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import event
+from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nashc.errors import NashcError
@@ -28,6 +28,8 @@ from nashc.nas.proxies.candidate import Terms, combined
 
 STALE_SECONDS = 120.0
 """A candidate that is not scored by then was left by a worker that is gone."""
+LOOKS, LOOK_SECONDS = 5, 0.05
+"""How often a worker looks whether one with a later number gives its architecture up."""
 LOCK_SECONDS = 60
 """How long a worker waits for another one's write."""
 ARCHITECTURE, FAMILY, TERMS, BEGUN, JOB = "architecture", "family", "terms", "begun", "job"
@@ -97,20 +99,34 @@ class History:
         return Claim(trial, trial.number)
 
     def claim(self, claim: Claim, family: str, architecture: str) -> bool:
-        """Take an architecture; False, and the number is given up, where another worker has it."""
+        """Take an architecture; False, and the number is given up, where another worker has it.
+
+        Whoever says so first and then sees nobody else has it. Of two that see each other, the later number gives way
+        at once, and the earlier one looks again before it does.
+        """
         with self._told():
             claim.trial.set_user_attr(FAMILY, family)
             claim.trial.set_user_attr(ARCHITECTURE, architecture)
-        others = self._trials(TrialState.COMPLETE, TrialState.RUNNING)
-        if any(t.number < claim.number and t.user_attrs.get(ARCHITECTURE) == architecture for t in others):
-            self.give_up(claim.number)
-            return False
-        return True
+        for _ in range(LOOKS):
+            trials = self._trials(TrialState.COMPLETE, TrialState.RUNNING)
+            same = [t.number for t in trials if t.user_attrs.get(ARCHITECTURE) == architecture]
+            if same == [claim.number]:
+                return True
+            if min(same, default=-1) < claim.number:
+                break
+            time.sleep(LOOK_SECONDS)
+        self.give_up(claim.number)
+        return False
 
-    def record(self, claim: Claim, terms: Terms, score: float, fps: float) -> None:
+    def record(self, claim: Claim, terms: Terms, score: float, fps: float) -> bool:
+        """False where another worker took the candidate for abandoned: the score is that one's to give."""
         with self._told():
-            claim.trial.set_user_attr(TERMS, json.dumps(dict(terms)))
-            self.study.tell(claim.trial, [score, fps])
+            try:
+                claim.trial.set_user_attr(TERMS, json.dumps(dict(terms)))
+                self.study.tell(claim.trial, [score, fps])
+            except optuna.exceptions.UpdateFinishedTrialError:
+                return False
+        return True
 
     def give_up(self, number: int) -> None:
         with self._told():
@@ -120,7 +136,8 @@ class History:
         """A candidate that a worker left, given up here so that its finder may score it; None where there is none."""
         now = time.time()
         for trial in self._trials(TrialState.RUNNING):
-            if now - trial.user_attrs.get(BEGUN, now) > STALE_SECONDS:
+            asked = trial.datetime_start.timestamp() if trial.datetime_start else now  # of a worker killed right then
+            if now - trial.user_attrs.get(BEGUN, asked) > STALE_SECONDS:
                 self.give_up(trial.number)
                 if ARCHITECTURE in trial.user_attrs:
                     attrs = trial.user_attrs
@@ -162,6 +179,7 @@ def _storage(url: str) -> RDBStorage:
         event.listen(made.engine, "connect", _fast_sqlite)
         made.engine.dispose()
         return made
+    _url(url)
     for scheme in ("postgresql://", "postgres://"):
         if url.startswith(scheme):
             url = f"postgresql+psycopg://{url.removeprefix(scheme)}"
@@ -175,6 +193,15 @@ def _fast_sqlite(connection: Any, _: Any) -> None:
 
 
 def _shown(url: str) -> str:
-    """The URL without its password."""
-    scheme, at, rest = url.partition("://")
-    return f"{scheme}{at}{rest.rpartition('@')[2]}"
+    """The URL without its password; of one that cannot be understood no more than its scheme."""
+    try:
+        return _url(url).set(query={}).render_as_string(hide_password=True)
+    except (SQLAlchemyError, ValueError):
+        scheme, colon, _ = url.partition(":")
+        return f"{scheme}{colon}..." if colon else "storage"
+
+
+def _url(url: str) -> URL:
+    if url.count("@") > 1 and not url.startswith("sqlite:"):  # a part of the password would be the host
+        raise ValueError("there is more than one @; one in a password is written %40")
+    return make_url(url)

@@ -25,32 +25,16 @@ from torch.nn import functional
 
 from nashc.errors import NashcError
 from nashc.files import replacing
+from nashc.nas.build import HybridNet
+from nashc.nas.recipe import Recipe
 from nashc.nn import AdderConv2d, ShiftConv2d
 from nashc.nn.augment import moved_and_flipped
 
 MOMENTUM = 0.9
 LEAST_BATCH = 2
 """A BN needs more than one value a channel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """epochs over all images; `rate` is the highest learning rate, `adder_rate` and `shift_rate` what multiplies it for
-    weights of those layers; `warm_up` the share of the steps in which it rises; `distil` the share of the teacher's
-    soft targets, at `temperature`, in the loss."""
-
-    epochs: int = 30
-    batch: int = 128
-    rate: float = 0.1
-    adder_rate: float = 1.0
-    shift_rate: float = 1.0
-    weight_decay: float = 5e-4
-    warm_up: float = 0.1
-    label_smoothing: float = 0.1
-    augment: bool = True
-    distil: float = 0.0
-    temperature: float = 4.0
-    seed: int = 0
+MEASURED_ON = 256
+"""Images from which adder layers take their steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +122,11 @@ class Trainer:
             yield order[i * self.recipe.batch : (i + 1) * self.recipe.batch]
 
     def _update(self, index: np.ndarray) -> float:
+        if self.step == round(self.steps * (1 - self.recipe.quantised)) < self.steps and isinstance(
+            self.net, HybridNet
+        ):
+            first = np.random.default_rng(self.recipe.seed).permutation(len(self.images))[:MEASURED_ON]
+            self.net.round_adders(self.images.batch(first))
         for group in self.optimiser.param_groups:
             group["lr"] = group["share"] * self._rate()
         rng = np.random.default_rng([self.recipe.seed, self.step, 1]) if self.recipe.augment else None

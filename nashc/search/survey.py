@@ -18,6 +18,7 @@ from nashc.core.design import Work
 from nashc.core.network import Network, Unit
 from nashc.core.number import Ints
 from nashc.core.options import Options
+from nashc.hw.machine import PAGE_BANKS
 from nashc.hw.resources import usable
 from nashc.search.coarse import (
     BoundedSlot,
@@ -66,7 +67,8 @@ class Survey:
         found: dict[Key, list[SlotOptions]] = {}
         for network in samples:
             for slot in self._bounded(network, partitions(network)[0]):
-                found.setdefault(_key(slot.options.slot), []).append(slot.options)
+                if len(slot.options):
+                    found.setdefault(_key(slot.options.slot), []).append(slot.options)
         for key, parts in found.items():
             self.tables[key] = self._table(parts)
 
@@ -81,33 +83,31 @@ class Survey:
         batch = self.options.batch or DEFAULT_BATCH
         slots, costs = [], []
         for slot in partitions(network)[0]:
-            bounded, cost = self._lean(slot, network, nodes)
+            table = self._table_of(slot, network)
+            if table is None:
+                return None
+            bounded, cost = _lean(table, slot, network, nodes)
             slots.append(bounded)
             costs.append(cost)
         found = least_interval(slots, costs, slot_limits(self.board, nodes.limit, slots, 0))
         if found is None or not found[1]:
             return None
-        node = Node((0, 0, 0), slots, batch, 0, nodes.limit.bram18 // 2)
+        most_pages = nodes.limit.bram18 // 2 // PAGE_BANKS if self.options.memory_plan else 0
+        node = Node((0, 0, 0), slots, batch, 0, most_pages)
         cycles = max(found[0], nodes.unavoidable(node), nodes.host_cycles * batch) / batch
         return Surveyed(
             cycles, {s.options.slot.name: int(s.options.lanes[i]) for s, i in zip(slots, found[1], strict=True)}
         )
 
-    def _lean(self, slot: Slot, network: Network, nodes: Nodes) -> tuple[BoundedSlot, np.ndarray]:
-        """The slot's options that no other one beats on this network, and what they cost."""
+    def _table_of(self, slot: Slot, network: Network) -> Table | None:
+        """The table of a slot's kind; None where nothing of it fits the board."""
         key = _key(slot)
         if key not in self.tables:
-            self.tables[key] = self._table([self._bounded(network, (slot,))[0].options])
-        table = self.tables[key]
-        total = np.zeros(len(table.options), dtype=np.int64)
-        for i in slot.layers:
-            work = without_extras(work_of(network, network.layers[i], nodes.options.batch or DEFAULT_BATCH))
-            if work not in table.bounds:
-                table.bounds[work] = busy_bound(table.options, work, nodes.machine, nodes.dram_bits)
-            total += table.bounds[work]
-        lean = np.sort(front(np.vstack([table.costs, total[None, :]])))
-        options = replace(table.options.take(lean), slot=slot)
-        return BoundedSlot(options, (), (0,), total[None, lean], nodes.machine, nodes.dram_bits), table.costs[:, lean]
+            options = self._bounded(network, (slot,))[0].options
+            if not len(options):
+                return None
+            self.tables[key] = self._table([options])
+        return self.tables[key]
 
     def _bounded(self, network: Network, slots: Sequence[Slot]) -> list[BoundedSlot]:
         nodes = Nodes(network, self.board, self.options)
@@ -135,6 +135,19 @@ class Survey:
         keys = np.column_stack([options.factors, options.post, options.kind]).tolist()
         options = options.take(np.flatnonzero([tuple(key) in wanted for key in keys]))
         return Table(options, slot_costs(options, range(len(options.luts))))
+
+
+def _lean(table: Table, slot: Slot, network: Network, nodes: Nodes) -> tuple[BoundedSlot, np.ndarray]:
+    """The slot's options that no other one beats on this network, and what they cost."""
+    total = np.zeros(len(table.options), dtype=np.int64)
+    for i in slot.layers:
+        work = without_extras(work_of(network, network.layers[i], nodes.options.batch or DEFAULT_BATCH))
+        if work not in table.bounds:
+            table.bounds[work] = busy_bound(table.options, work, nodes.machine, nodes.dram_bits)
+        total += table.bounds[work]
+    lean = np.sort(front(np.vstack([table.costs, total[None, :]])))
+    options = replace(table.options.take(lean), slot=slot)
+    return BoundedSlot(options, (), (0,), total[None, lean], nodes.machine, nodes.dram_bits), table.costs[:, lean]
 
 
 def _key(slot: Slot) -> Key:

@@ -78,7 +78,7 @@ PROXIES: Registry[Proxy] = Registry("proxy")
 def combined(measured: Sequence[Terms]) -> np.ndarray:
     """Scores float64 [n] of n candidates: the sum over terms of log(rank / n); of one term, the term itself.
 
-    AZ-NAS (arXiv 2403.19232), equation 12. A value that is no number ranks last.
+    AZ-NAS (arXiv 2403.19232), equation 12. A value that is no number ranks last; scores are numbers, as JSON needs.
     """
     if not measured:
         return np.zeros(0)
@@ -86,7 +86,9 @@ def combined(measured: Sequence[Terms]) -> np.ndarray:
     table = np.array([[terms[name] for name in names] for terms in measured], np.float64)
     table[~np.isfinite(table)] = -np.inf
     if len(names) == 1:
-        return table[:, 0]
+        value, known = table[:, 0], np.isfinite(table[:, 0])
+        least = value[known].min(initial=0.0)
+        return np.where(known, value, least - max(1.0, abs(least)))
     ranks = rankdata(table, axis=0)
     made: np.ndarray = np.log(ranks / len(measured)).sum(axis=1)
     return made

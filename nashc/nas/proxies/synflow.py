@@ -13,7 +13,7 @@ def _terms(candidate: Candidate) -> Terms:
         for parameter in net.parameters():
             parameter.abs_()
     net(torch.ones_like(candidate.images[:1])).sum().backward()
-    flow = sum(float((p.double() * p.grad).abs().sum()) for p in net.parameters() if p.grad is not None)
+    flow = sum(float((p.detach().double() * p.grad).abs().sum()) for p in net.parameters() if p.grad is not None)
     return {"flow": flow}
 
 

@@ -1,0 +1,58 @@
+"""nashc train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nashc.cli.options import limit_options
+from nashc.cli.show import show
+from nashc.cli.types import File, Positive
+from nashc.errors import NashcError
+
+
+@click.command("train")
+@click.argument("run", type=File(), required=False)
+@click.option("--data", required=True, type=File(), help="Labelled images with a train and a test split.")
+@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="Of RUN, this folder alone.  [default: all]")
+@click.option("--space", type=File(), help="Instead of RUN: a space ...")
+@click.option("--architecture", metavar="TEXT", help="... one of its architectures, as `nashc search` prints them ...")
+@click.option("--target", type=File(), help="... a board ...")
+@click.option("-o", "--out", type=File(), help="... and the folder to write into.")
+@click.option("--images", type=click.IntRange(min=1), help="Train on so many images.  [default: all]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
+@click.option("--batch-size", type=click.IntRange(min=2), help="Instead of the recipe's.")
+@click.option("--rate", type=Positive(), help="Highest learning rate, instead of the recipe's.")
+@click.option("--teacher", metavar="TEXT", help="Train this architecture first and distil from it.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("-v", "--verbose", is_flag=True, help="A traceback for internal errors.")
+@limit_options
+def train_command(
+    run: str | None, data: str, pairs: tuple[str, ...], space: str | None, architecture: str | None,
+    target: str | None, out: str | None, images: int | None, epochs: int | None, batch_size: int | None,
+    rate: float | None, teacher: str | None, seed: int, verbose: bool, **limits: Any,
+) -> None:  # fmt: skip
+    """Train the pairs of a search in folder RUN, or one architecture of a space.
+
+    Each network is trained with its space's recipe, quantised, measured on the test images and compiled. An
+    interrupted training goes on with the same command.
+    """
+    from nashc.core.options import Options
+    from nashc.nas.job import load_job
+    from nashc.nas.space import load_space
+    from nashc.report import search, train
+
+    alone = {"--space": space, "--architecture": architecture, "--target": target, "--out": out}
+    if (run is None) != all(alone.values()) or (run is not None and any(alone.values())):
+        raise NashcError("give the folder of a search, or all of " + ", ".join(alone), where="nashc train")
+    chosen = load_job(Path(run)).space if run is not None else load_space(str(space))
+    recipe = train.recipe_of(chosen, epochs=epochs, batch=batch_size, rate=rate, seed=seed, teacher=teacher)
+    wanted = train.Wanted(data, recipe, images, teacher)
+    if run is not None:
+        show(search.search_report(train.train_pairs(Path(run), wanted, pairs), Path(run)))
+    else:
+        folder = Path(str(out))
+        done = train.train_one(chosen, str(architecture), wanted, folder, str(target), Options(**limits))
+        show(train.trained_report(done, folder))

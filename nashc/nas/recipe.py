@@ -1,0 +1,27 @@
+"""How networks of a space are trained: values, said in the space's file or on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """epochs over all images; `rate` is the highest learning rate, `adder_rate` and `shift_rate` what multiplies it for
+    weights of those layers; `warm_up` the share of the steps in which it rises; `distil` the share of the teacher's
+    soft targets, at `temperature`, in the loss; `quantised` the last share of the steps, in which adder layers compute
+    with bytes."""
+
+    epochs: int = 30
+    batch: int = 128
+    rate: float = 0.1
+    adder_rate: float = 3.0
+    shift_rate: float = 1.0
+    weight_decay: float = 5e-4
+    warm_up: float = 0.1
+    label_smoothing: float = 0.1
+    augment: bool = True
+    distil: float = 0.0
+    temperature: float = 4.0
+    quantised: float = 0.2
+    seed: int = 0

@@ -1,0 +1,136 @@
+"""From an architecture to checked files: trained weights, the float model, the integer model and its design."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from nashc.compiler import compile_model, write
+from nashc.core.options import Options
+from nashc.data import Preprocess, open_data
+from nashc.errors import NashcError
+from nashc.files import replacing
+from nashc.hybridize.integers import integers
+from nashc.hybridize.original import open_original
+from nashc.nas.architecture import Architecture
+from nashc.nas.build import HybridNet, build
+from nashc.nas.job import LAYOUT_CHANNELS
+from nashc.nas.pairs import INPUT, SEARCH_SECONDS, export_net
+from nashc.nas.recipe import Recipe
+from nashc.nas.space import Space
+from nashc.nas.train import Images, Trainer, accuracy
+from nashc.nas.train import Progress as TrainProgress
+from nashc.nn import load, save
+from nashc.runtime import Session
+from nashc.runtime.accuracy import Subject, measure
+
+WEIGHTS, CHECKPOINT, FLOAT, INTEGER = "weights.safetensors", "checkpoint.safetensors", "float.onnx", "integer.onnx"
+CALIBRATION = 256
+"""Images that the integer model's ranges come from."""
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Shares of the test images; FPS of the integer model's design; seconds of the training, 0 where it was done."""
+
+    accuracy: float
+    integer_accuracy: float
+    fps: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a network is trained and checked with: images in memory, the data set that they are from, the recipe."""
+
+    train: Images
+    test: Images
+    data: str
+    recipe: Recipe
+    teacher: HybridNet | None = None
+
+
+def train_network(
+    architecture: Architecture, space: Space, lesson: Lesson, folder: Path, progress: Progress | None = None
+) -> HybridNet:
+    """The trained network, in eval mode; its weights are in the folder, and are not trained again where they are there.
+
+    An interrupted training goes on from its checkpoint. Raises NashcError where the folder holds another network.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    net = build(architecture, space, lesson.recipe.seed)
+    if (folder / WEIGHTS).exists():
+        load(net, folder / WEIGHTS)
+        return net.eval()
+    trainer = Trainer(net, lesson.train, lesson.recipe, teacher=lesson.teacher, note=str(architecture))
+    trainer.resume(folder / CHECKPOINT)
+
+    def report(p: TrainProgress) -> None:
+        if progress is not None:
+            progress(f"training {folder.name}, loss {p.loss:.3f}", p.step / p.steps)
+
+    trainer.run(checkpoint=folder / CHECKPOINT, progress=report)
+    save(net, folder / WEIGHTS)
+    (folder / CHECKPOINT).unlink()
+    return net.eval()
+
+
+def finished(
+    architecture: Architecture, space: Space, lesson: Lesson, folder: Path, target: str, limits: Options,
+    progress: Progress | None = None,
+) -> Trained:  # fmt: skip
+    """Train, export, quantise, measure and compile one network; everything is written to the folder.
+
+    The integer model has 8-bit activations and convolutions, and the shift codes and adder bytes that were trained.
+    """
+    begin = time.perf_counter()
+    net = train_network(architecture, space, lesson, folder, progress)
+    seconds = time.perf_counter() - begin
+    export_net(net, folder / FLOAT)
+    reached = _integer_model(space, lesson, folder, progress)
+    side = space.resolution
+    limits = replace(limits, budget_seconds=limits.budget_seconds or SEARCH_SECONDS)
+    if progress is not None:
+        progress(f"accelerator of {folder.name}", 0.0)
+    compiled = compile_model(folder / INTEGER, target, {INPUT: (1, space.channels, side, side)}, limits)
+    write(compiled, folder, {})
+    return Trained(accuracy(net, lesson.test), reached, compiled.design.fps, round(seconds, 1))
+
+
+def _integer_model(space: Space, lesson: Lesson, folder: Path, progress: Progress | None) -> float:
+    """Write it, and run it on the test images in the runtime: the share that it classifies right."""
+    preprocess = _preprocess(space, lesson.train)
+    original = open_original(folder / FLOAT, {INPUT: (1, space.channels, space.resolution, space.resolution)})
+    seen = lesson.train.batch(np.random.default_rng(0).permutation(len(lesson.train))[:CALIBRATION])
+    model = integers(original, seen.contiguous().numpy()[:, None])
+    onnx.helper.set_model_props(model, preprocess.metadata())
+    with replacing(folder / INTEGER) as written:
+        onnx.save(model, written)
+    data = open_data(lesson.data, preprocess, original.shape, split="test")
+
+    def shown(done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"accuracy of {folder.name}", done / total)
+
+    measured = measure(Subject(Session(model), data), progress=shown)
+    if measured.model is None:
+        raise NashcError("the test images have no labels", where=lesson.data, hint="give data with labels")
+    return measured.model.top1 / measured.images
+
+
+def _preprocess(space: Space, images: Images) -> Preprocess:
+    """What training does to the pixels, for the model's metadata."""
+    side = space.resolution
+    return Preprocess(
+        mean=tuple(round(float(v), 4) for v in images.mean.ravel()),
+        std=tuple(round(float(v), 4) for v in images.deviation.ravel()),
+        channels=LAYOUT_CHANNELS[space.channels],
+        resize=(side, side),
+        interpolation="box",
+    )

@@ -1,0 +1,106 @@
+"""Training from the user's side: the pairs of a search, or one architecture, trained, quantised, measured, compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Group
+from rich.text import Text
+
+from nashc.core.options import Options
+from nashc.errors import NashcError, did_you_mean
+from nashc.nas.architecture import parse
+from nashc.nas.job import open_images
+from nashc.nas.pairs import Pareto, save
+from nashc.nas.pairs import load as load_pareto
+from nashc.nas.recipe import Recipe
+from nashc.nas.space import Space
+from nashc.nas.trained import Lesson, Progress, Trained, finished, train_network
+from nashc.report.progress import progress_bar
+from nashc.report.search import draw, has_matplotlib
+from nashc.report.text import figure, safe
+
+DISTIL = 0.5
+TEACHER = "teacher"
+"""Folder of the teacher's weights."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """data: labelled images with a train and a test split; images: so many of the former; teacher: an architecture."""
+
+    data: str
+    recipe: Recipe
+    images: int | None = None
+    teacher: str | None = None
+
+
+def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
+    """Train the pairs of a search, all or those of the given names, and write the accuracies into its result."""
+    made = load_pareto(folder)
+    known = [pair.folder for pair in made.pairs]
+    for name in names:
+        if name not in known:
+            raise NashcError(f"there is no pair '{name}'", where=str(folder), hint=did_you_mean(name, known))
+    space = made.job.space
+    with progress_bar() as progress:
+        lesson = _lesson(wanted, space, folder, progress)
+        for i, pair in enumerate(made.pairs):
+            if names and pair.folder not in names:
+                continue
+            architecture = parse(made.candidates[pair.candidate].architecture, space)
+            done = finished(architecture, space, lesson, folder / pair.folder, made.job.target, made.job.limits,
+                            progress)  # fmt: skip
+            pairs = list(made.pairs)
+            pairs[i] = msgspec.structs.replace(
+                pair, accuracy=done.accuracy, integer_accuracy=done.integer_accuracy, fps=done.fps
+            )
+            made = msgspec.structs.replace(made, pairs=tuple(pairs))
+            save(made, folder)
+    if has_matplotlib():
+        draw(made, folder / "pareto.png")
+    return made
+
+
+def train_one(space: Space, text: str, wanted: Wanted, folder: Path, target: str, limits: Options) -> Trained:
+    """Train one architecture of a space."""
+    architecture = parse(text, space)
+    with progress_bar() as progress:
+        lesson = _lesson(wanted, space, folder, progress)
+        return finished(architecture, space, lesson, folder, target, limits, progress)
+
+
+def trained_report(done: Trained, folder: Path) -> Group:
+    return Group(
+        Text(f"accuracy  {done.accuracy:.2%} in float, {done.integer_accuracy:.2%} as integers"),
+        Text(f"speed     {figure(done.fps)} FPS"),
+        Text(f"wrote weights.safetensors, float.onnx, integer.onnx, model.onnx and design.json in {safe(str(folder))}"),
+    )
+
+
+def recipe_of(
+    space: Space, *, epochs: int | None, batch: int | None, rate: float | None, seed: int, teacher: str | None
+) -> Recipe:
+    """The space's recipe, with what the user says instead; half of the loss is a teacher's, if there is one."""
+    given: dict[str, Any] = {
+        "epochs": epochs,
+        "batch": batch,
+        "rate": rate,
+        "distil": None if teacher is None else DISTIL,
+    }
+    return replace(space.recipe, seed=seed, **{name: value for name, value in given.items() if value is not None})
+
+
+def _lesson(wanted: Wanted, space: Space, folder: Path, progress: Progress | None) -> Lesson:
+    """The images in memory and, where one is asked for, the trained teacher."""
+    train = open_images(space, wanted.data, "train", wanted.images)
+    lesson = Lesson(train, open_images(space, wanted.data, "test", like=train), wanted.data, wanted.recipe)
+    if wanted.teacher is None:
+        return lesson
+    alone = replace(lesson, recipe=replace(wanted.recipe, distil=0.0))
+    return replace(
+        lesson, teacher=train_network(parse(wanted.teacher, space), space, alone, folder / TEACHER, progress)
+    )
