@@ -121,7 +121,7 @@ def main() -> None:
 def table(found: list[dict]) -> str:
     """A line for each strategy: means over the seeds, and their deviation for the accuracy."""
     lines = [
-        "| strategy | seeds | test accuracy % | MMAC | FPS | minutes by stage | CPU minutes | negative pairs, layers % |",
+        "| strategy | seeds | test accuracy % | MMAC | FPS | CPU minutes by stage | together | negative pairs, layers % |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in STRATEGIES:

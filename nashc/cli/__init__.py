@@ -21,6 +21,7 @@ from nashc.cli.compile import compile_command
 from nashc.cli.export import export_command
 from nashc.cli.hybridize import hybridize_command
 from nashc.cli.inspect import inspect_command
+from nashc.cli.proxies import proxies
 from nashc.cli.run_model import run_command
 from nashc.cli.schema import schema
 from nashc.cli.search import search_command
@@ -45,6 +46,7 @@ for _command in (
     inspect_command,
     export_command,
     hybridize_command,
+    proxies,
     run_command,
     search_command,
     train_command,

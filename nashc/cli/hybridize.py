@@ -6,21 +6,10 @@ from typing import Any
 
 import click
 
-from nashc.cli.options import data_options, limit_options, model_options, preprocess_from
+from nashc.cli.options import data_options, limit_options, model_options, pairs_of, preprocess_from
 from nashc.cli.show import show
 from nashc.cli.types import Duration, File, Percent
 from nashc.errors import NashcError
-
-
-def _pairs(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """NAME=TYPE options as one mapping."""
-    found: dict[str, str] = {}
-    for text in given:
-        name, _, kind = text.rpartition("=")
-        if not name or not kind:
-            raise click.BadParameter(f"'{text}' is not NAME=TYPE", ctx, param)
-        found[name] = kind
-    return found
 
 
 def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str, ...]:
@@ -44,7 +33,9 @@ def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str,
 @click.option("--types", callback=_names, default="conv8,conv4,shift1,shift2", show_default=True,
               help="Layer types to choose from: also shift3.")  # fmt: skip
 @click.option("--keep", multiple=True, metavar="PATTERN", help="Convolutions that stay 8-bit.")
-@click.option("--force", multiple=True, callback=_pairs, metavar="PATTERN=TYPE", help="The type of these convolutions.")
+@click.option(
+    "--force", multiple=True, callback=pairs_of, metavar="PATTERN=TYPE", help="The type of these convolutions."
+)
 @click.option(
     "--calibration", default="mse", show_default=True, help="Range of activations: min-max, percentile or mse."
 )

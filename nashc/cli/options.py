@@ -25,6 +25,17 @@ def shapes_of(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str
     return shapes
 
 
+def pairs_of(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE options as one mapping."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, _, kind = text.rpartition("=")
+        if not name or not kind:
+            raise click.BadParameter(f"'{text}' is not {param.metavar}", ctx, param)
+        found[name] = kind
+    return found
+
+
 def model_options(command: Command) -> Command:
     """What every command that reads a model takes."""
     for add in (

@@ -95,11 +95,13 @@ def decoded(text: bytes | str, where: str) -> Job:
 def open_images(space: Space, path: str, split: str, count: int | None = None, like: Images | None = None) -> Images:
     """Labelled images of a data set at the space's resolution, in memory; the same subset for the same `count`.
 
-    Raises NashcError where the data has no labels, or more classes than the space.
+    Raises NashcError where the data is no bytes, has no labels, or more classes than the space.
     """
     side = space.resolution
     preprocess = Preprocess(resize=(side, side), interpolation="box", channels=LAYOUT_CHANNELS[space.channels])
     found = open_data(path, preprocess, (None, space.channels, side, side), split=split)
+    if found.source.ready:
+        raise NashcError("the images are already preprocessed", where=path, hint="give images of bytes, 0 to 255")
     if found.labels is None:
         raise NashcError("the images have no labels", where=path, hint="give a data set with labels")
     if int(found.labels.max()) >= space.classes:

@@ -26,6 +26,7 @@ from nashc.nas.evolve import front
 from nashc.nas.job import Job
 from nashc.nas.layout import layout, macs
 from nashc.nas.search import CONV, FAMILIES, HYBRID
+from nashc.nas.space import Space
 from nashc.nas.study import History, points
 from nashc.ops.adder_conv import STEP
 
@@ -81,8 +82,9 @@ class Pareto(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def candidates(job: Job, history: History) -> tuple[Found, ...]:
-    """The history with scores among all, and which of them are on the front of their family."""
-    known = history.scored()
+    """The history with scores among all, and which of them are on the front of their family: that of convolutions
+    alone has those of the whole space, too, that turned out to be such."""
+    known = [replace(s, family=_family(s.architecture, job.space)) for s in history.scored()]
     table = points(known)
     on_front = set[int]()
     for family in FAMILIES:
@@ -176,6 +178,10 @@ def export_net(net: HybridNet, path: Path) -> None:
                 node.metadata_props.add(key=STEP, value=repr(steps[node.name]))
         with replacing(path) as written:
             onnx.save(model, written)
+
+
+def _family(architecture: str, space: Space) -> str:
+    return CONV if all(block.operator == "conv" for block in parse(architecture, space).blocks) else HYBRID
 
 
 def _compiled(job: Job, candidate: Found, folder: Path, seconds: float) -> Compiled:

@@ -60,7 +60,9 @@ def pricing(job: Job) -> Pricing:
     networks = [network_of(a, job.space) for a in (*drawn, *alone)]
     made = Pricing(job.space, Survey(load_board(job.target), job.limits, networks))
     if not any(made.fps(a) for a in (*drawn, *alone)):
-        raise NashcError(f"no network of '{job.space.name}' fits", where=job.target, hint="raise --max-lut and the like")
+        raise NashcError(
+            f"no network of '{job.space.name}' fits", where=job.target, hint="raise --max-lut and the like"
+        )
     return made
 
 

@@ -12,7 +12,8 @@ from nashc.errors import NashcError
 from nashc.files import replacing
 from nashc.hybridize.fidelity import Fidelity
 from nashc.hybridize.files import Job, Made, hybridize_files
-from nashc.hybridize.pipeline import BASE, Hybrid, Point
+from nashc.hybridize.integers import BASE
+from nashc.hybridize.pipeline import Hybrid, Point
 from nashc.report.progress import progress_bar
 from nashc.report.text import cell, figure, percent, safe, table
 from nashc.runtime.accuracy import Measured

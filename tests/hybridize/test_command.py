@@ -106,7 +106,7 @@ def test_adder_layers_by_fine_tuning(folder, capsys):
         (("--calibration", "maximum"), "calibration"),
         (("--keep", "Cnv*"), "no convolution is named 'Cnv*'"),
         (("--force", "Conv_2=adder"), "adder"),
-        (("--force", "Conv_2"), "NAME=TYPE"),
+        (("--force", "Conv_2"), "PATTERN=TYPE"),
         (("--max-drop", "0.5"), "0.5%"),
         (("--plot", "curve.bmp"), "curve.bmp"),
         (("--adders", "Conv_2"), "--finetune"),

@@ -10,15 +10,17 @@ from random import Random
 from nashc.errors import NashcError
 from nashc.nas.architecture import Architecture, sample
 from nashc.nas.strategies.stages import (
+    FINISH_RATE,
     PROBED,
     evolved_accuracy,
     fast_draws,
     finished,
+    inherited,
     outcome,
     trained_supernet,
 )
 from nashc.nas.strategies.task import Ledger, Outcome, Strategy, Task
-from nashc.nas.supernet import extract, extreme
+from nashc.nas.supernet import extreme
 
 SUPERNET, EVALUATION = 0.5, 0.1
 """Shares of the budget."""
@@ -47,8 +49,8 @@ def run(task: Task) -> Outcome:
 
     source, conflict = trained_supernet(task, ledger, draw, probe, SUPERNET)
     best = evolved_accuracy(task, ledger, source, EVALUATION)
-    net = extract(source, best)
-    return outcome(ledger, net, finished(task, ledger, net, inherited=True), conflict)
+    net = inherited(task, ledger, source, best)
+    return outcome(ledger, net, finished(task, ledger, net, rate=FINISH_RATE), conflict)
 
 
 STRATEGY = Strategy("nasa-f", "NASA-F, as FACTS.md and its public code say", run)

@@ -9,9 +9,17 @@ from random import Random
 
 from nashc.errors import NashcError
 from nashc.nas.architecture import Architecture
-from nashc.nas.strategies.stages import PROBED, finished, identified, outcome, shared_accuracy, trained_supernet
+from nashc.nas.strategies.stages import (
+    FINISH_RATE,
+    PROBED,
+    finished,
+    identified,
+    inherited,
+    outcome,
+    shared_accuracy,
+    trained_supernet,
+)
 from nashc.nas.strategies.task import Ledger, Outcome, Strategy, Task
-from nashc.nas.supernet import extract
 
 SUPERNET = 0.5
 """Share of the budget that the supernet is trained for."""
@@ -35,8 +43,8 @@ def run(task: Task) -> Outcome:
     source, conflict = trained_supernet(task, ledger, draw, pool[:PROBED], SUPERNET)
     with ledger.stage("evaluation"):
         best = max(pool, key=lambda architecture: shared_accuracy(task, ledger, source, architecture))
-    net = extract(source, best)
-    return outcome(ledger, net, finished(task, ledger, net, inherited=True), conflict)
+    net = inherited(task, ledger, source, best)
+    return outcome(ledger, net, finished(task, ledger, net, rate=FINISH_RATE), conflict)
 
 
 STRATEGY = Strategy("pre-identified", "this project, after the NASH abstract", run)

@@ -100,12 +100,16 @@ def trained_supernet(
     return net, Conflict(*(float(np.mean(values)) for values in zip(*map(_values, conflicts), strict=True)))
 
 
+def inherited(task: Task, ledger: Ledger, source: Supernet, architecture: Architecture) -> HybridNet:
+    """The network with the supernet's weights, its BN statistics estimated on a few batches."""
+    ledger.classified(task.recipe.batch * CALIBRATED_ON, task.size(architecture))
+    return calibrate(extract(source, architecture), _batches(task))
+
+
 def shared_accuracy(task: Task, ledger: Ledger, source: Supernet, architecture: Architecture) -> float:
-    """On the validation images with the supernet's weights, BN statistics estimated anew."""
-    net = extract(source, architecture)
-    calibrate(net, _batches(task))
-    ledger.classified(task.recipe.batch * CALIBRATED_ON + len(task.validation), task.size(architecture))
-    return accuracy(net, task.validation)
+    """On the validation images, with the supernet's weights."""
+    ledger.classified(len(task.validation), task.size(architecture))
+    return accuracy(inherited(task, ledger, source, architecture), task.validation)
 
 
 def evolved_accuracy(task: Task, ledger: Ledger, source: Supernet, share: float) -> Architecture:
@@ -128,8 +132,9 @@ def evolved_accuracy(task: Task, ledger: Ledger, source: Supernet, share: float)
     return _ranked(found, np.array(scores))[0]
 
 
-def finished(task: Task, ledger: Ledger, net: HybridNet, share: float = 1.0, *, inherited: bool = False) -> float:
-    """Train the network for that share of what is left of the budget; returns its accuracy on the validation images.
+def finished(task: Task, ledger: Ledger, net: HybridNet, *, share: float = 1.0, rate: float = 1.0) -> float:
+    """Train the network for that share of what is left of the budget, at that share of the recipe's learning rate;
+    returns its accuracy on the validation images.
 
     Raises NashcError where that is less than one step.
     """
@@ -141,9 +146,8 @@ def finished(task: Task, ledger: Ledger, net: HybridNet, share: float = 1.0, *, 
             f"nothing is left of {task.budget:.3g} image-MACs for the final training",
             where=str(net.architecture), hint="give a larger budget, or score and evaluate fewer architectures",
         )  # fmt: skip
-    rate = task.recipe.rate * (FINISH_RATE if inherited else 1)
     with ledger.stage("final"):
-        trainer = Trainer(net, task.train, replace(task.recipe, seed=task.seed, rate=rate))
+        trainer = Trainer(net, task.train, replace(task.recipe, seed=task.seed, rate=rate * task.recipe.rate))
         trainer.steps = steps  # what the budget pays for, which is no whole number of epochs
         trainer.run()
         found = accuracy(net, task.validation)

@@ -15,7 +15,7 @@ def run(task: Task) -> Outcome:
     trained = []
     for i, architecture in enumerate(best):
         net = build(architecture, task.space, task.seed)
-        trained.append((finished(task, ledger, net, 1 / (len(best) - i)), net))
+        trained.append((finished(task, ledger, net, share=1 / (len(best) - i)), net))
     validation, net = max(trained, key=lambda found: found[0])
     return outcome(ledger, net, validation)
 
