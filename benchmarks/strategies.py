@@ -121,7 +121,7 @@ def main() -> None:
 def table(found: list[dict]) -> str:
     """A line for each strategy: means over the seeds, and their deviation for the accuracy."""
     lines = [
-        "| strategy | seeds | test accuracy % | MMAC | FPS | CPU minutes by stage | together | negative pairs, layers % |",
+        "| strategy | seeds | test accuracy % | MMAC | FPS | CPU minutes by stage | in all | negative pairs, layers |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in STRATEGIES:
@@ -132,7 +132,9 @@ def table(found: list[dict]) -> str:
         stages = ", ".join(f"{s} {np.mean([r['cpu_minutes'][s] for r in mine]):.1f}" for s in mine[0]["cpu_minutes"])
         total = np.mean([sum(m for s, m in r["cpu_minutes"].items() if s != "conflict") for r in mine])
         conflicts = [r["conflict"] for r in mine if r["conflict"]]
-        shares = ", ".join(f"{100 * np.mean([c[k] for c in conflicts]):.1f}" for k in ("pairs", "layers") if conflicts)
+        shares = ", ".join(
+            f"{100 * np.mean([c[k] for c in conflicts]):.1f} %" for k in ("pairs", "layers") if conflicts
+        )
         mmac, fps = (np.mean([r[key] for r in mine]) for key in ("mmac", "fps"))
         lines.append(
             f"| {name} | {len(mine)} | {reached.mean():.2f} +- {reached.std(ddof=min(1, len(mine) - 1)):.2f} | "

@@ -64,7 +64,8 @@ def main() -> None:
         trainer.run()
         reached = accuracy(trainer.net, test)
         row = {key: getattr(job, key) for key in KEYS}
-        row |= {"resolution": space.resolution, "channels": space.channels, "accuracy": round(reached, 4), "seconds": round(time.perf_counter() - begin, 1)}
+        row |= {"resolution": space.resolution, "channels": space.channels, "accuracy": round(reached, 4)}
+        row["seconds"] = round(time.perf_counter() - begin, 1)
         with options.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,9 @@ from nashc.cli.options import limit_options
 from nashc.cli.show import show
 from nashc.cli.types import File, Positive
 from nashc.errors import NashcError
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 
 @click.command("train")
@@ -41,6 +45,7 @@ def train_command(
     """
     from nashc.core.options import Options
     from nashc.nas.job import load_job
+    from nashc.nas.processes import place, together
     from nashc.nas.space import load_space
     from nashc.report import search, train
 
@@ -50,9 +55,12 @@ def train_command(
     chosen = load_job(Path(run)).space if run is not None else load_space(str(space))
     recipe = train.recipe_of(chosen, epochs=epochs, batch=batch_size, rate=rate, seed=seed, teacher=teacher)
     wanted = train.Wanted(data, recipe, images, teacher)
-    if run is not None:
-        show(search.search_report(train.train_pairs(Path(run), wanted, pairs), Path(run)))
-    else:
-        folder = Path(str(out))
-        done = train.train_one(chosen, str(architecture), wanted, folder, str(target), Options(**limits))
-        show(train.trained_report(done, folder))
+    with together(os.environ):
+        if run is not None:
+            made = train.train_pairs(Path(run), wanted, pairs)
+            shown: Group | None = search.search_report(made, Path(run))
+        else:
+            done = train.train_one(chosen, str(architecture), wanted, Path(str(out)), str(target), Options(**limits))
+            shown = None if done is None else train.trained_report(done, Path(str(out)))
+        if place()[0] == 0 and shown is not None:
+            show(shown)

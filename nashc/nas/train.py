@@ -22,10 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from nashc.errors import NashcError
 from nashc.files import replacing
 from nashc.nas.build import HybridNet
+from nashc.nas.processes import device, place
 from nashc.nas.recipe import Recipe
 from nashc.nn import AdderConv2d, ShiftConv2d
 from nashc.nn.augment import moved_and_flipped
@@ -81,9 +83,13 @@ class Trainer:
     ) -> None:
         """`note` tells apart runs that must not go on from each other's checkpoints. Raises NashcError for a recipe
         that cannot be."""
-        _check(recipe, images, teacher)
-        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.images, self.recipe, self.teacher = images, recipe, teacher
+        self.rank, self.processes = place()
+        self.device = device()
+        _check(recipe, images, teacher, self.processes)
+        self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.parallel = DistributedDataParallel(self.net) if self.processes > 1 else self.net
+        self.images, self.recipe = images, recipe
+        self.teacher = None if teacher is None else teacher.to(self.device)
         self.per_epoch = len(images) // recipe.batch
         self.step, self.steps = 0, self.per_epoch * recipe.epochs
         self.optimiser = torch.optim.SGD(_groups(net, recipe), lr=0.0, momentum=MOMENTUM, nesterov=True)
@@ -126,11 +132,14 @@ class Trainer:
             self.net, HybridNet
         ):
             first = np.random.default_rng(self.recipe.seed).permutation(len(self.images))[:MEASURED_ON]
-            self.net.round_adders(self.images.batch(first))
+            self.net.round_adders(self.images.batch(first).to(self.device))
         for group in self.optimiser.param_groups:
             group["lr"] = group["share"] * self._rate()
         rng = np.random.default_rng([self.recipe.seed, self.step, 1]) if self.recipe.augment else None
-        loss = self.loss(self.images.batch(index, rng), self.images.labels[index])
+        x, labels = self.images.batch(index, rng), self.images.labels[index]
+        own = slice(self.rank, None, self.processes)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = self.loss(x[own].to(self.device), labels[own].to(self.device))
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -139,7 +148,7 @@ class Trainer:
 
     def loss(self, x: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy with smoothed labels and, if there is a teacher, with its soft targets."""
-        scores = self.net(x)
+        scores = self.parallel(x)
         loss = functional.cross_entropy(scores, labels, label_smoothing=self.recipe.label_smoothing)
         if self.teacher is None or not self.recipe.distil:
             return loss
@@ -156,7 +165,9 @@ class Trainer:
         return self.recipe.rate * (1 + cos(pi * (self.step - rising) / max(1, self.steps - rising))) / 2
 
     def save(self, path: Path) -> None:
-        """Weights, momentum and step; atomic."""
+        """Weights, momentum and step; atomic. Of several processes the first one writes."""
+        if self.rank:
+            return
         tensors = {f"net/{name}": value for name, value in self.net.state_dict().items()}
         for name, parameter in self.net.named_parameters():
             momentum = self.optimiser.state.get(parameter, {}).get("momentum_buffer")
@@ -197,10 +208,11 @@ def accuracy(net: nn.Module, images: Images, batch: int = 500) -> float:
     """Share of images whose highest score is at their label, in eval mode."""
     training = net.training
     net.eval()
+    where = next(net.parameters()).device
     right = 0
     for start in range(0, len(images), batch):
         index = np.arange(start, min(start + batch, len(images)))
-        right += int((net(images.batch(index)).argmax(1) == images.labels[index]).sum())
+        right += int((net(images.batch(index).to(where)).argmax(1).cpu() == images.labels[index]).sum())
     net.train(training)
     return right / len(images)
 
@@ -228,11 +240,10 @@ def _groups(net: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
     return [{"params": p, "share": share, "weight_decay": decay} for p, share, decay in made if p]
 
 
-def _check(recipe: Recipe, images: Images, teacher: nn.Module | None) -> None:
-    if not LEAST_BATCH <= recipe.batch <= len(images):
-        raise NashcError(
-            f"batches of {recipe.batch} of {len(images)} images", hint=f"give {LEAST_BATCH} to {len(images)}"
-        )
+def _check(recipe: Recipe, images: Images, teacher: nn.Module | None, processes: int) -> None:
+    least = LEAST_BATCH * processes
+    if not least <= recipe.batch <= len(images):
+        raise NashcError(f"batches of {recipe.batch} of {len(images)} images", hint=f"give {least} to {len(images)}")
     if recipe.epochs < 1 or recipe.rate <= 0:
         raise NashcError(f"{recipe.epochs} epochs at rate {recipe.rate}", hint="both must be positive")
     if not 0 <= recipe.distil <= 1 or (recipe.distil and teacher is None):

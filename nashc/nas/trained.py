@@ -21,6 +21,7 @@ from nashc.nas.architecture import Architecture
 from nashc.nas.build import HybridNet, build
 from nashc.nas.job import LAYOUT_CHANNELS
 from nashc.nas.pairs import INPUT, SEARCH_SECONDS, export_net
+from nashc.nas.processes import place
 from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space
 from nashc.nas.train import Images, Trainer, accuracy
@@ -76,22 +77,28 @@ def train_network(
             progress(f"training {folder.name}, loss {p.loss:.3f}", p.step / p.steps)
 
     trainer.run(checkpoint=folder / CHECKPOINT, progress=report)
-    save(net, folder / WEIGHTS)
-    (folder / CHECKPOINT).unlink()
-    return net.eval()
+    net = net.cpu().eval()
+    if trainer.rank == 0:
+        save(net, folder / WEIGHTS)
+        (folder / CHECKPOINT).unlink()
+    return net
 
 
 def finished(
     architecture: Architecture, space: Space, lesson: Lesson, folder: Path, target: str, limits: Options,
     progress: Progress | None = None,
-) -> Trained:  # fmt: skip
+) -> Trained | None:  # fmt: skip
     """Train, export, quantise, measure and compile one network; everything is written to the folder.
+
+    Of several processes that train it together the first one does the rest; the others get None.
 
     The integer model has 8-bit activations and convolutions, and the shift codes and adder bytes that were trained.
     """
     begin = time.perf_counter()
     net = train_network(architecture, space, lesson, folder, progress)
     seconds = time.perf_counter() - begin
+    if place()[0]:
+        return None
     export_net(net, folder / FLOAT)
     reached = _integer_model(space, lesson, folder, progress)
     side = space.resolution

@@ -16,6 +16,7 @@ from nashc.nas.architecture import parse
 from nashc.nas.job import open_images
 from nashc.nas.pairs import Pareto, save
 from nashc.nas.pairs import load as load_pareto
+from nashc.nas.processes import place
 from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space
 from nashc.nas.trained import Lesson, Progress, Trained, finished, train_network
@@ -54,18 +55,20 @@ def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
             architecture = parse(made.candidates[pair.candidate].architecture, space)
             done = finished(architecture, space, lesson, folder / pair.folder, made.job.target, made.job.limits,
                             progress)  # fmt: skip
+            if done is None:
+                continue
             pairs = list(made.pairs)
             pairs[i] = msgspec.structs.replace(
                 pair, accuracy=done.accuracy, integer_accuracy=done.integer_accuracy, fps=done.fps
             )
             made = msgspec.structs.replace(made, pairs=tuple(pairs))
             save(made, folder)
-    if has_matplotlib():
+    if has_matplotlib() and place()[0] == 0:
         draw(made, folder / "pareto.png")
     return made
 
 
-def train_one(space: Space, text: str, wanted: Wanted, folder: Path, target: str, limits: Options) -> Trained:
+def train_one(space: Space, text: str, wanted: Wanted, folder: Path, target: str, limits: Options) -> Trained | None:
     """Train one architecture of a space."""
     architecture = parse(text, space)
     with progress_bar() as progress:
