@@ -81,6 +81,21 @@ def compile_model(
     )
 
 
+def compile_on(
+    path: str | Path, given: Compiled, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES, options: Options | None = None
+) -> Compiled:
+    """The best plan and mappings of an ONNX file on the accelerator of another design, with the options of that one.
+
+    Raises NashcError where the accelerator cannot run some layer.
+    """
+    from nashc.search.fixed import Fixed  # noqa: PLC0415
+
+    options = options or given.options
+    imported = import_model(path, shapes)
+    design = Fixed.of(given.design, given.board, options).design(imported.network)
+    return Compiled(design, given.board, options, imported.removed, (), (), imported.model)
+
+
 def explain_space(
     path: str | Path,
     target: str,

@@ -12,6 +12,8 @@ from nashc.cli.show import show
 from nashc.cli.types import Duration, File, Positive
 from nashc.errors import NashcError
 
+RIVALS = ("conv-only", "conv-only-dsp")
+
 
 @click.command("search")
 @click.option("--space", type=File(), help="A space that comes with nashc, or your own .toml file.")
@@ -25,12 +27,15 @@ from nashc.errors import NashcError
 @click.option("--pairs", type=click.IntRange(min=1), default=3, show_default=True, help="To search exactly, at last.")
 @click.option("--proxy", default="hybrid", show_default=True, help="See `nashc proxies`.")
 @click.option("--min-fps", type=Positive(), default=None, help="Networks that cannot be as fast are not scored.")
+@click.option("--model", type=File(), help="An ONNX model instead of --space: search its accelerator alone.")
+@click.option("--accelerator", type=File(), default="", help="A design.json: search models for its accelerator.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("-v", "--verbose", is_flag=True, help="A traceback for internal errors.")
 @limit_options
 def search_command(
     space: str | None, target: str | None, data: str | None, out: str | None, join: str | None, storage: str,
-    candidates: int, seconds: float | None, pairs: int, proxy: str, min_fps: float | None, seed: int, verbose: bool,
+    candidates: int, seconds: float | None, pairs: int, proxy: str, min_fps: float | None,
+    model: str | None, accelerator: str, seed: int, verbose: bool,
     **limits: Any,
 ) -> None:  # fmt: skip
     """Search networks of a space together with the accelerators that run them.
@@ -42,11 +47,18 @@ def search_command(
     from nashc.nas.job import Job, load_job
     from nashc.nas.pairs import SEARCH_SECONDS
     from nashc.nas.space import load_space
+    from nashc.report import deliver
     from nashc.report import search as report
 
     if join is not None:
         count = report.join_shown(load_job(Path(join)), Path(join), seconds)
         click.echo(f"scored {count} candidates of {join}")
+        return
+    if model is not None:
+        if target is None or out is None:
+            raise NashcError("--model needs --target and --out", where="nashc search")
+        compiled = deliver.compile_to(out, model, target, {}, Options(**limits), RIVALS)
+        show(deliver.human_form(compiled, out))
         return
     missing = [f"--{n}" for n, v in (("space", space), ("target", target), ("data", data), ("out", out)) if v is None]
     if space is None or target is None or data is None or out is None:
@@ -54,5 +66,6 @@ def search_command(
     job = Job(
         space=load_space(space), target=target, data=data, proxy=proxy, candidates=candidates, pairs=pairs,
         min_fps=min_fps or 0.0, seed=seed, limits=Options(**limits), storage=storage,
+        accelerator=accelerator,
     )  # fmt: skip
     show(report.search_report(report.search_shown(job, Path(out), seconds, SEARCH_SECONDS), Path(out)))

@@ -44,7 +44,7 @@ def train_command(
     interrupted training goes on with the same command.
     """
     from nashc.core.options import Options
-    from nashc.nas.job import load_job
+    from nashc.nas.job import Job, load_job
     from nashc.nas.processes import place, together
     from nashc.nas.space import load_space
     from nashc.report import search, train
@@ -60,7 +60,8 @@ def train_command(
             made = train.train_pairs(Path(run), wanted, pairs)
             shown: Group | None = search.search_report(made, Path(run))
         else:
-            done = train.train_one(chosen, str(architecture), wanted, Path(str(out)), str(target), Options(**limits))
+            job = Job(space=chosen, target=str(target), data=data, limits=Options(**limits))
+            done = train.train_one(job, str(architecture), wanted, Path(str(out)))
             shown = None if done is None else train.trained_report(done, Path(str(out)))
         if place()[0] == 0 and shown is not None:
             show(shown)

@@ -24,7 +24,8 @@ MOST_CANDIDATES = 10**6
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """space, board (name or file) and data set (path); `candidates` to score in all, hybrid and multiplication-only
-    ones in turn; `pairs` to compile at the end; `limits` of the accelerator."""
+    ones in turn; `pairs` to compile at the end; `limits` of the accelerator, or `accelerator`: a design.json whose
+    accelerator all networks run on."""
 
     space: Space
     target: str
@@ -36,6 +37,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     seed: int = 0
     limits: Options = Options()
     storage: str = ""
+    accelerator: str = ""
 
     def check(self) -> None:
         """Raises NashcError for what cannot be searched."""

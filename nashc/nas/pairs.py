@@ -16,7 +16,7 @@ import onnx
 import torch
 
 from nashc.artifact import Compiled
-from nashc.compiler import compile_model, write
+from nashc.compiler import compile_model, compile_on, write
 from nashc.errors import NashcError
 from nashc.export import export
 from nashc.files import replacing
@@ -25,7 +25,7 @@ from nashc.nas.build import HybridNet, NormedLayer, build
 from nashc.nas.evolve import front
 from nashc.nas.job import Job
 from nashc.nas.layout import layout, macs
-from nashc.nas.search import CONV, FAMILIES, HYBRID
+from nashc.nas.search import CONV, FAMILIES, HYBRID, given_accelerator
 from nashc.nas.space import Space
 from nashc.nas.study import History, points
 from nashc.ops.adder_conv import STEP
@@ -188,14 +188,21 @@ def _compiled(job: Job, candidate: Found, folder: Path, seconds: float) -> Compi
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "source.onnx"
     export_net(build(parse(candidate.architecture, job.space), job.space, job.seed), path)
-    side = job.space.resolution
-    shapes = {INPUT: (1, job.space.channels, side, side)}
-    limits = replace(job.limits, budget_seconds=job.limits.budget_seconds or seconds)
-    baselines = (DSP_ONLY,) if candidate.family == CONV else ()
-    compiled = compile_model(path, job.target, shapes, limits, baselines)
+    baselines = (DSP_ONLY,) if candidate.family == CONV and not job.accelerator else ()
+    compiled = designed(job, path, seconds, baselines)
     path.unlink()
     write(compiled, folder, {})
     return compiled
+
+
+def designed(job: Job, path: Path, seconds: float, baselines: Sequence[str] = ()) -> Compiled:
+    """The design of a model of the job's space: of its own accelerator, or on the one that the job names."""
+    side = job.space.resolution
+    shapes = {INPUT: (1, job.space.channels, side, side)}
+    if job.accelerator:
+        return compile_on(path, given_accelerator(job), shapes, job.limits)
+    limits = replace(job.limits, budget_seconds=job.limits.budget_seconds or seconds)
+    return compile_model(path, job.target, shapes, limits, baselines)
 
 
 def _pair(compiled: Compiled, candidate: int, folder: str, rival: int) -> Pair:

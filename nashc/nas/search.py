@@ -15,6 +15,8 @@ from random import Random
 
 import numpy as np
 
+from nashc.artifact import Compiled
+from nashc.artifact import load as load_design
 from nashc.board import load_board
 from nashc.errors import NashcError
 from nashc.nas.architecture import Architecture, parse, sample, with_operator
@@ -25,6 +27,7 @@ from nashc.nas.network import network_of
 from nashc.nas.proxies import PROXIES, Candidate, combined
 from nashc.nas.space import Space, conv_only
 from nashc.nas.study import Claim, History, points
+from nashc.search.fixed import Fixed
 from nashc.search.survey import Survey
 
 HYBRID, CONV = "hybrid", "conv"
@@ -39,7 +42,7 @@ class Pricing:
     """FPS and size of the architectures of a space on a board."""
 
     space: Space
-    survey: Survey
+    survey: Survey | Fixed
 
     def __post_init__(self) -> None:
         self.fps = lru_cache(maxsize=100_000)(self._fps)
@@ -52,18 +55,30 @@ class Pricing:
 
 
 def pricing(job: Job) -> Pricing:
-    """The coarse stage for a job's space and board. Raises NashcError where no sample fits."""
+    """The coarse stage for a job's space and board, or its accelerator. Raises NashcError where no sample fits."""
     random = Random(job.seed)
     drawn = [sample(job.space, random) for _ in range(SAMPLES)]
     operators = dict.fromkeys(name for stage in job.space.stages for name in stage.operators)
     alone = [with_operator(sample(job.space, random), name) for name in operators for _ in range(SAMPLES)]
     networks = [network_of(a, job.space) for a in (*drawn, *alone)]
-    made = Pricing(job.space, Survey(load_board(job.target), job.limits, networks))
+    if job.accelerator:
+        given = given_accelerator(job)
+        made = Pricing(job.space, Fixed.of(given.design, given.board, job.limits))
+    else:
+        made = Pricing(job.space, Survey(load_board(job.target), job.limits, networks))
     if not any(made.fps(a) for a in (*drawn, *alone)):
         raise NashcError(
             f"no network of '{job.space.name}' fits", where=job.target, hint="raise --max-lut and the like"
         )
     return made
+
+
+def given_accelerator(job: Job) -> Compiled:
+    """The design whose accelerator a job names. Raises NashcError where it is of another board."""
+    given = load_design(job.accelerator)
+    if given.board.name != load_board(job.target).name:
+        raise NashcError(f"made for {given.board.name}", where=job.accelerator, hint=f"--target {given.board.name}")
+    return given
 
 
 class Worker:

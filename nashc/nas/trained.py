@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from nashc.compiler import compile_model, write
-from nashc.core.options import Options
+from nashc.compiler import write
 from nashc.data import Preprocess, open_data
 from nashc.errors import NashcError
 from nashc.files import replacing
@@ -19,8 +18,8 @@ from nashc.hybridize.integers import integers
 from nashc.hybridize.original import open_original
 from nashc.nas.architecture import Architecture
 from nashc.nas.build import HybridNet, build
-from nashc.nas.job import LAYOUT_CHANNELS
-from nashc.nas.pairs import INPUT, SEARCH_SECONDS, export_net
+from nashc.nas.job import LAYOUT_CHANNELS, Job
+from nashc.nas.pairs import INPUT, SEARCH_SECONDS, designed, export_net
 from nashc.nas.processes import place
 from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space
@@ -85,9 +84,8 @@ def train_network(
 
 
 def finished(
-    architecture: Architecture, space: Space, lesson: Lesson, folder: Path, target: str, limits: Options,
-    progress: Progress | None = None,
-) -> Trained | None:  # fmt: skip
+    architecture: Architecture, job: Job, lesson: Lesson, folder: Path, progress: Progress | None = None
+) -> Trained | None:
     """Train, export, quantise, measure and compile one network; everything is written to the folder.
 
     Of several processes that train it together the first one does the rest; the others get None.
@@ -95,17 +93,15 @@ def finished(
     The integer model has 8-bit activations and convolutions, and the shift codes and adder bytes that were trained.
     """
     begin = time.perf_counter()
-    net = train_network(architecture, space, lesson, folder, progress)
+    net = train_network(architecture, job.space, lesson, folder, progress)
     seconds = time.perf_counter() - begin
     if place()[0]:
         return None
     export_net(net, folder / FLOAT)
-    reached = _integer_model(space, lesson, folder, progress)
-    side = space.resolution
-    limits = replace(limits, budget_seconds=limits.budget_seconds or SEARCH_SECONDS)
+    reached = _integer_model(job.space, lesson, folder, progress)
     if progress is not None:
         progress(f"accelerator of {folder.name}", 0.0)
-    compiled = compile_model(folder / INTEGER, target, {INPUT: (1, space.channels, side, side)}, limits)
+    compiled = designed(job, folder / INTEGER, SEARCH_SECONDS)
     write(compiled, folder, {})
     return Trained(accuracy(net, lesson.test), reached, compiled.design.fps, round(seconds, 1))
 

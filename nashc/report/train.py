@@ -10,10 +10,9 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
-from nashc.core.options import Options
 from nashc.errors import NashcError, did_you_mean
 from nashc.nas.architecture import parse
-from nashc.nas.job import open_images
+from nashc.nas.job import Job, open_images
 from nashc.nas.pairs import Pareto, save
 from nashc.nas.pairs import load as load_pareto
 from nashc.nas.processes import place
@@ -53,8 +52,7 @@ def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
             if names and pair.folder not in names:
                 continue
             architecture = parse(made.candidates[pair.candidate].architecture, space)
-            done = finished(architecture, space, lesson, folder / pair.folder, made.job.target, made.job.limits,
-                            progress)  # fmt: skip
+            done = finished(architecture, made.job, lesson, folder / pair.folder, progress)
             if done is None:
                 continue
             pairs = list(made.pairs)
@@ -68,12 +66,12 @@ def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
     return made
 
 
-def train_one(space: Space, text: str, wanted: Wanted, folder: Path, target: str, limits: Options) -> Trained | None:
-    """Train one architecture of a space."""
-    architecture = parse(text, space)
+def train_one(job: Job, text: str, wanted: Wanted, folder: Path) -> Trained | None:
+    """Train one architecture of the job's space for its target."""
+    architecture = parse(text, job.space)
     with progress_bar() as progress:
-        lesson = _lesson(wanted, space, folder, progress)
-        return finished(architecture, space, lesson, folder, target, limits, progress)
+        lesson = _lesson(wanted, job.space, folder, progress)
+        return finished(architecture, job, lesson, folder, progress)
 
 
 def trained_report(done: Trained, folder: Path) -> Group:
