@@ -28,14 +28,14 @@ RIVALS = ("conv-only", "conv-only-dsp")
 @click.option("--proxy", default="hybrid", show_default=True, help="See `nashc proxies`.")
 @click.option("--min-fps", type=Positive(), default=None, help="Networks that cannot be as fast are not scored.")
 @click.option("--model", type=File(), help="An ONNX model instead of --space: search its accelerator alone.")
-@click.option("--accelerator", type=File(), default="", help="A design.json: search models for its accelerator.")
+@click.option("--accelerator", type=File(), help="A design.json: search models for its accelerator.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("-v", "--verbose", is_flag=True, help="A traceback for internal errors.")
 @limit_options
 def search_command(
     space: str | None, target: str | None, data: str | None, out: str | None, join: str | None, storage: str,
     candidates: int, seconds: float | None, pairs: int, proxy: str, min_fps: float | None,
-    model: str | None, accelerator: str, seed: int, verbose: bool,
+    model: str | None, accelerator: str | None, seed: int, verbose: bool,
     **limits: Any,
 ) -> None:  # fmt: skip
     """Search networks of a space together with the accelerators that run them.
@@ -66,6 +66,6 @@ def search_command(
     job = Job(
         space=load_space(space), target=target, data=data, proxy=proxy, candidates=candidates, pairs=pairs,
         min_fps=min_fps or 0.0, seed=seed, limits=Options(**limits), storage=storage,
-        accelerator=accelerator,
+        accelerator=accelerator or "",
     )  # fmt: skip
     show(report.search_report(report.search_shown(job, Path(out), seconds, SEARCH_SECONDS), Path(out)))
