@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from nashc.nas.architecture import sample
-from nashc.nas.job import SCORED_ON, Job, encoded, open_images, save_job, url_of
+from nashc.nas.job import SCORED_ON, Job, open_images, save_job
 from nashc.nas.proxies import PROXIES, Candidate
 from nashc.nas.search import Worker, pricing
 from nashc.nas.space import load_space
-from nashc.nas.study import History
+from nashc.nas.study import open_history
 
 NETWORKS, SCORED = 300, 20
 WORK = "import sys; from benchmarks.search_speed import work; work(sys.argv[1])"
@@ -37,7 +37,7 @@ def work(folder: str) -> None:
 
     torch.set_num_threads(1)
     job = load_job(Path(folder))
-    worker = Worker(job, History(url_of(job, Path(folder)), "nashc search", encoded(job).decode()))
+    worker = Worker(job, open_history(job, Path(folder)))
     begin = time.perf_counter()
     print(worker.run(), time.perf_counter() - begin)
 
@@ -73,7 +73,7 @@ def main() -> None:
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
             save_job(job, Path(folder))
-            History(url_of(job, Path(folder)), "nashc search", encoded(job).decode())
+            open_history(job, Path(folder))
             command = [sys.executable, "-c", WORK, folder]
             started = [
                 subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])

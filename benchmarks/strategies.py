@@ -29,13 +29,11 @@ from nashc.nas.layout import layout, macs
 from nashc.nas.proxies import PROXIES
 from nashc.nas.search import pricing
 from nashc.nas.strategies import STRATEGIES, Task
-from nashc.nas.train import Images, accuracy
+from nashc.nas.strategies.run import divided
+from nashc.nas.train import accuracy
 
 SAMPLES = 200
 """Random networks from which median size and least speed are known."""
-VALIDATION = 1000
-"""Of the training images, those that no network is trained on."""
-CLASSES = 10
 
 
 def parsed() -> argparse.Namespace:
@@ -52,16 +50,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=10_000, help="training images in all")
     parser.add_argument("--scored", type=int, default=256, help="architectures that the proxy sees")
     return parser.parse_args()
-
-
-def divided(train: Images, count: int) -> tuple[Images, Images]:
-    """Training and validation images; as many of every class in the latter."""
-    labels = train.labels.numpy()[:count]
-    each = max(1, min(VALIDATION, count // 5) // CLASSES)
-    kept = np.concatenate([np.flatnonzero(labels == c)[:each] for c in range(CLASSES)])
-    rest = np.setdiff1d(np.arange(count), kept)
-    first = Images(train.pixels[rest], labels[rest])
-    return first, Images(train.pixels[kept], labels[kept], like=first)
 
 
 def rows(path: Path) -> list[dict[str, object]]:

@@ -27,6 +27,9 @@ RIVALS = ("conv-only", "conv-only-dsp")
 @click.option("--pairs", type=click.IntRange(min=1), default=3, show_default=True, help="To search exactly, at last.")
 @click.option("--proxy", default="hybrid", show_default=True, help="See `nashc proxies`.")
 @click.option("--min-fps", type=Positive(), default=None, help="Networks that cannot be as fast are not scored.")
+@click.option("--strategy", help="Instead of the joint search: zero-shot, pre-identified, nasa-f or nasa; they train.")
+@click.option("--epochs", type=Positive(), default=40.0, show_default=True, help="Of --strategy: its whole budget.")
+@click.option("--images", type=click.IntRange(min=1), help="Of --strategy: train on so many.  [default: all]")
 @click.option("--model", type=File(), help="An ONNX model instead of --space: search its accelerator alone.")
 @click.option("--accelerator", type=File(), help="A design.json: search models for its accelerator.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -34,8 +37,8 @@ RIVALS = ("conv-only", "conv-only-dsp")
 @limit_options
 def search_command(
     space: str | None, target: str | None, data: str | None, out: str | None, join: str | None, storage: str,
-    candidates: int, seconds: float | None, pairs: int, proxy: str, min_fps: float | None,
-    model: str | None, accelerator: str | None, seed: int, verbose: bool,
+    candidates: int, seconds: float | None, pairs: int, proxy: str, min_fps: float | None, strategy: str | None,
+    epochs: float, images: int | None, model: str | None, accelerator: str | None, seed: int, verbose: bool,
     **limits: Any,
 ) -> None:  # fmt: skip
     """Search networks of a space together with the accelerators that run them.
@@ -44,14 +47,15 @@ def search_command(
     search found. An interrupted search goes on with the same command.
     """
     from nashc.core.options import Options
-    from nashc.nas.job import Job, load_job
+    from nashc.nas.job import Job
     from nashc.nas.pairs import SEARCH_SECONDS
     from nashc.nas.space import load_space
+    from nashc.nas.study import without_password
     from nashc.report import deliver
     from nashc.report import search as report
 
     if join is not None:
-        count = report.join_shown(load_job(Path(join)), Path(join), seconds)
+        count = report.join_shown(Path(join), seconds, data, storage)
         click.echo(f"scored {count} candidates of {join}")
         return
     if model is not None:
@@ -65,7 +69,10 @@ def search_command(
         raise NashcError(f"missing {', '.join(missing)}", where="nashc search", hint="or join one: --join FOLDER")
     job = Job(
         space=load_space(space), target=target, data=data, proxy=proxy, candidates=candidates, pairs=pairs,
-        min_fps=min_fps or 0.0, seed=seed, limits=Options(**limits), storage=storage,
+        min_fps=min_fps or 0.0, seed=seed, limits=Options(**limits), storage=without_password(storage),
         accelerator=accelerator or "",
     )  # fmt: skip
-    show(report.search_report(report.search_shown(job, Path(out), seconds, SEARCH_SECONDS), Path(out)))
+    if strategy is not None:
+        show(report.strategy_shown(strategy, job, epochs, images, Path(out)))
+        return
+    show(report.search_report(report.search_shown(job, Path(out), seconds, SEARCH_SECONDS, storage), Path(out)))

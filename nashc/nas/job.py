@@ -15,7 +15,7 @@ from nashc.nas.proxies import PROXIES
 from nashc.nas.space import Space
 from nashc.nas.train import Images
 
-JOB_FILE, STUDY_FILE = "search.json", "study.db"
+JOB_FILE = "search.json"
 LAYOUT_CHANNELS = {1: "gray", 3: "rgb"}
 SCORED_ON = 32
 """Images that a proxy sees of a candidate: what one batch of training would hold on a small machine."""
@@ -51,11 +51,6 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             raise NashcError(
                 f"images of {self.space.channels} channels", where=self.space.name, hint="data sets have 1 or 3"
             )
-
-
-def url_of(job: Job, folder: Path) -> str:
-    """Where the study is: the storage that the job names, or a SQLite file in the folder."""
-    return job.storage or f"sqlite:///{(folder / STUDY_FILE).resolve()}"
 
 
 def save_job(job: Job, folder: Path) -> None:

@@ -7,14 +7,17 @@ so nothing is lost, and no architecture is scored twice.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -24,8 +27,10 @@ from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nashc.errors import NashcError
+from nashc.nas.job import Job, encoded
 from nashc.nas.proxies.candidate import Terms, combined
 
+STUDY_FILE = "study.db"
 STALE_SECONDS = 120.0
 """A candidate that is not scored by then was left by a worker that is gone."""
 LOOKS, LOOK_SECONDS = 5, 0.05
@@ -166,6 +171,33 @@ class History:
                 where=_shown(self.url),
                 hint="check the server, its database and the rights on the file",
             ) from error
+
+
+def open_history(job: Job, folder: Path, storage: str = "") -> History:
+    """The study of a job: in the given storage, in the one that the job names, or in a file of the folder.
+
+    Its name tells the searches of one server apart. Where images and server are reached from is each worker's own.
+    """
+    text = encoded(msgspec.structs.replace(job, storage="", data="")).decode()
+    name = f"nashc {job.space.name} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return History(storage or job.storage or f"sqlite:///{(folder / STUDY_FILE).resolve()}", name, text)
+
+
+def without_password(url: str) -> str:
+    """A storage as files may hold it; workers get a password from ~/.pgpass, PGPASSWORD or their own --storage.
+
+    Raises NashcError where it is no URL.
+    """
+    if not url:
+        return ""
+    try:
+        known = _url(url)
+    except (SQLAlchemyError, ValueError):
+        hint = "write postgresql://user@host/database"
+        raise NashcError("no URL of a storage", where=_shown(url), hint=hint) from None
+    query = {key: value for key, value in known.query.items() if key != "password"}
+    kept = URL.create(known.drivername, known.username, None, known.host, known.port, known.database, query)
+    return kept.render_as_string()
 
 
 def points(found: list[Scored]) -> np.ndarray:

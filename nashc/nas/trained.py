@@ -95,8 +95,13 @@ def finished(
     begin = time.perf_counter()
     net = train_network(architecture, job.space, lesson, folder, progress)
     seconds = time.perf_counter() - begin
-    if place()[0]:
-        return None
+    return None if place()[0] else delivered(net, job, lesson, folder, seconds, progress)
+
+
+def delivered(
+    net: HybridNet, job: Job, lesson: Lesson, folder: Path, seconds: float, progress: Progress | None = None
+) -> Trained:
+    """Everything that follows the training, which took so many seconds."""
     export_net(net, folder / FLOAT)
     reached = _integer_model(job.space, lesson, folder, progress)
     if progress is not None:

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nashc.files import replacing
-from nashc.nas.job import Job, save_job, url_of
-from nashc.nas.job import encoded as encoded_job
+from nashc.nas.job import Job, load_job, save_job
 from nashc.nas.pairs import Found, Pair, Pareto, finish
 from nashc.nas.search import CONV, HYBRID, Worker
-from nashc.nas.study import History
+from nashc.nas.strategies.run import run_strategy
+from nashc.nas.study import open_history
 from nashc.report.progress import progress_bar
 from nashc.report.text import cell, figure, percent, safe, table
 
-STUDY = "nashc search"
 
-
-def search_shown(job: Job, folder: Path, seconds: float | None, design_seconds: float) -> Pareto:
-    """Search, or go on with the search of that folder, and write its result there."""
+def search_shown(job: Job, folder: Path, seconds: float | None, design_seconds: float, storage: str = "") -> Pareto:
+    """Search, or go on with the search of that folder, and write its result there. `storage`: with its password."""
     job.check()
     save_job(job, folder)
-    history = History(url_of(job, folder), STUDY, encoded_job(job).decode())
+    history = open_history(job, folder, storage)
     with progress_bar() as progress:
         Worker(job, history).run(seconds, progress)
         made = finish(job, history, folder, design_seconds, progress)
@@ -33,11 +32,33 @@ def search_shown(job: Job, folder: Path, seconds: float | None, design_seconds: 
     return made
 
 
-def join_shown(job: Job, folder: Path, seconds: float | None) -> int:
-    """Work on a study until it is done; the candidates that this worker scored."""
-    history = History(url_of(job, folder), STUDY, encoded_job(job).decode())
+def join_shown(folder: Path, seconds: float | None, data: str | None = None, storage: str = "") -> int:
+    """Work on the study of a folder until it is done; how many candidates this worker scored.
+
+    data, storage: where this machine has the images and reaches the server, if not as the search's own.
+    """
+    job = load_job(folder)
+    job = job if data is None else msgspec.structs.replace(job, data=data)
+    history = open_history(job, folder, storage)
     with progress_bar() as progress:
         return Worker(job, history).run(seconds, progress)
+
+
+def strategy_shown(name: str, job: Job, epochs: float, images: int | None, folder: Path) -> Group:
+    """Search and train one network by a strategy, and say what it cost."""
+    job.check()
+    with progress_bar() as progress:
+        found, done = run_strategy(name, job, epochs, images, folder, progress)
+    stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in found.cpu_seconds.items())
+    lines = [
+        f"network   {found.architecture}",
+        f"accuracy  {done.accuracy:.2%} in float, {done.integer_accuracy:.2%} as integers",
+        f"speed     {figure(done.fps)} FPS on {safe(job.target)}",
+        f"CPU time  {stages}",
+    ]
+    if found.conflict is not None:
+        lines.append(f"gradients {found.conflict.pairs:.1%} of pairs of candidates disagree on the weights they share")
+    return Group(*map(Text, lines), Text(f"wrote weights and models in {safe(str(folder))}"))
 
 
 def search_report(made: Pareto, folder: Path) -> Group:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from random import Random
 
 import numpy as np
@@ -97,7 +97,7 @@ def trained_supernet(
             index = np.random.default_rng([task.seed, i]).permutation(len(task.train))[: task.recipe.batch]
             conflicts.append(gradient_conflict(net, probe, task.train.batch(index), task.train.labels[index]))
     ledger.trained(task.recipe.batch, trainer.work)
-    return net, Conflict(*(float(np.mean(values)) for values in zip(*map(_values, conflicts), strict=True)))
+    return net, Conflict(*(float(np.mean(values)) for values in zip(*map(astuple, conflicts), strict=True)))
 
 
 def inherited(task: Task, ledger: Ledger, source: Supernet, architecture: Architecture) -> HybridNet:
@@ -181,10 +181,6 @@ def _batches(task: Task) -> Iterator[Tensor]:
         index = order[i * task.recipe.batch : (i + 1) * task.recipe.batch]
         if len(index) > 1:
             yield task.train.batch(index)
-
-
-def _values(conflict: Conflict) -> tuple[float, float, float]:
-    return conflict.pairs, conflict.layers, conflict.cosine
 
 
 def _too_slow(task: Task) -> NashcError:
