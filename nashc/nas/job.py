@@ -19,6 +19,8 @@ JOB_FILE = "search.json"
 LAYOUT_CHANNELS = {1: "gray", 3: "rgb"}
 SCORED_ON = 32
 """Images that a proxy sees of a candidate: what one batch of training would hold on a small machine."""
+HELD_OUT = 5
+"""Every so manieth image is for the test, where data has no images of its own for that."""
 MOST_CANDIDATES = 10**6
 
 
@@ -109,3 +111,22 @@ def open_images(space: Space, path: str, split: str, count: int | None = None, l
     index = np.arange(len(found)) if count is None else found.chosen(count)
     parts = [found[some].round().astype(np.uint8) for some in np.array_split(index, max(1, len(index) // 1000))]
     return Images(np.concatenate(parts), found.labels[index], like)
+
+
+def train_and_test(space: Space, path: str, count: int | None = None) -> tuple[Images, Images, bool]:
+    """Images to train on, at most `count`, and others to test on; and whether those had to be held out.
+
+    Data that has no test split of its own gives up every fifth image, always the same ones.
+    """
+    train = open_images(space, path, "train")
+    test = open_images(space, path, "test", like=train)
+    held_out = len(test) == len(train) and np.array_equal(test.pixels, train.pixels)
+    if held_out:
+        order, labels = np.random.default_rng(0).permutation(len(train)), train.labels.numpy()
+        last, rest = order[: len(order) // HELD_OUT], order[len(order) // HELD_OUT :]
+        train, whole = Images(train.pixels[rest], labels[rest]), train
+        test = Images(whole.pixels[last], labels[last], train)
+    if count is not None and count < len(train):
+        some = np.random.default_rng(0).permutation(len(train))[:count]
+        train = Images(train.pixels[some], train.labels.numpy()[some], train)
+    return train, test, held_out

@@ -58,8 +58,9 @@ class Images:
         self.pixels, self.labels = pixels, torch.from_numpy(np.ascontiguousarray(labels, np.int64))
         if like is None:
             flat = pixels.astype(np.float32)
-            self.mean = flat.mean((0, 2, 3))[:, None, None]
-            self.deviation = flat.std((0, 2, 3))[:, None, None] + 1e-6
+            # in the digits that a model's metadata holds
+            self.mean = flat.mean((0, 2, 3)).round(4)[:, None, None]
+            self.deviation = flat.std((0, 2, 3)).round(4).clip(1e-4)[:, None, None]
         else:
             self.mean, self.deviation = like.mean, like.deviation
 

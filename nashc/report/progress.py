@@ -78,3 +78,8 @@ def image_bar(console: Console | None = None) -> Iterator[Callable[[int, int], N
         yield report
     finally:
         bar.stop()
+
+
+def note(text: str) -> None:
+    """A line on stderr that is no part of the result."""
+    Console(stderr=True, soft_wrap=True).print(f"note: {safe(text)}", markup=False, highlight=False)

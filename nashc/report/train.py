@@ -12,14 +12,14 @@ from rich.text import Text
 
 from nashc.errors import NashcError, did_you_mean
 from nashc.nas.architecture import parse
-from nashc.nas.job import Job, open_images
+from nashc.nas.job import Job, train_and_test
 from nashc.nas.pairs import Pareto, save
 from nashc.nas.pairs import load as load_pareto
 from nashc.nas.processes import place
 from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space
 from nashc.nas.trained import Lesson, Progress, Trained, finished, train_network
-from nashc.report.progress import progress_bar
+from nashc.report.progress import note, progress_bar
 from nashc.report.search import draw, has_matplotlib
 from nashc.report.text import figure, safe
 
@@ -97,8 +97,10 @@ def recipe_of(
 
 def _lesson(wanted: Wanted, space: Space, folder: Path, progress: Progress | None) -> Lesson:
     """The images in memory and, where one is asked for, the trained teacher."""
-    train = open_images(space, wanted.data, "train", wanted.images)
-    lesson = Lesson(train, open_images(space, wanted.data, "test", like=train), wanted.data, wanted.recipe)
+    train, test, held_out = train_and_test(space, wanted.data, wanted.images)
+    if held_out:
+        note(f"{wanted.data} has no images of its own to test on: {len(test):,} are held out")
+    lesson = Lesson(train, test, wanted.recipe)
     if wanted.teacher is None:
         return lesson
     alone = replace(lesson, recipe=replace(wanted.recipe, distil=0.0))

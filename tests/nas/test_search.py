@@ -100,7 +100,7 @@ def test_the_rival_has_the_score_of_the_pair_where_one_of_convolutions_has(made)
 
 def test_nothing_is_scored_again_when_it_goes_on(folder, made, monkeypatch):
     monkeypatch.setattr(Worker, "one", lambda _: pytest.fail("scored again"))
-    assert join_shown(load_job(folder / "out"), folder / "out", None) == 0
+    assert join_shown(folder / "out", None) == 0
     history = open_history(made.job, folder / "out")
     assert [s.number for s in history.scored()] == [c.number for c in made.candidates]
 

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 
 from nashc.nas.architecture import sample
-from nashc.nas.job import Job, open_images
+from nashc.nas.job import Job, train_and_test
 from nashc.nas.layout import layout, macs
 from nashc.nas.search import pricing
 from nashc.nas.strategies.task import STRATEGIES, Outcome, Task
@@ -48,9 +48,9 @@ def run_strategy(
 
     The budget, search and training together, is that of `epochs` passes over the images of a network of median size.
     """
-    everything = open_images(job.space, job.data, "train", images)
+    everything, test, _ = train_and_test(job.space, job.data, images)
     train, validation = divided(everything, len(everything))
-    test = open_images(job.space, job.data, "test", like=train)
+    test = Images(test.pixels, test.labels.numpy(), train)
     if progress is not None:
         progress(f"strategy {name}", 0.0)
     task = Task(
@@ -60,6 +60,6 @@ def run_strategy(
     found = STRATEGIES.get(name).run(task)
     folder.mkdir(parents=True, exist_ok=True)
     save(found.net, folder / WEIGHTS)
-    lesson = Lesson(train, test, job.data, task.recipe)
+    lesson = Lesson(train, test, task.recipe)
     seconds = sum(found.cpu_seconds.values())
     return found, delivered(found.net.eval(), job, lesson, folder, seconds, progress)
