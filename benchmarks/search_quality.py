@@ -49,6 +49,7 @@ def run(
         "nasa-f": lambda a: nasa_speed(a, price),
     }  # fmt: skip
     speed, proxy = speeds[method], PROXIES.get(job.proxy)
+    price.fps.cache_clear()  # each run pays for its own prices
     found: list[Architecture] = []
     terms, begin = [], time.process_time()
     for number in range(count):
@@ -57,7 +58,8 @@ def run(
             made: Architecture | None = sample(job.space, random)
         else:
             points = np.column_stack([combined(terms), [speed(a) for a in found]]) if found else np.zeros((0, 2))
-            made = propose(job.space, found, points, {str(a) for a in found}, speed, price.size, random)
+            size = price.size if method != "model first" else lambda _: 1.0  # it prunes nothing
+            made = propose(job.space, found, points, {str(a) for a in found}, speed, size, random)
         assert made is not None
         found.append(made)
         terms.append(dict(proxy.terms(Candidate(made, job.space, *images))))

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from networks import DATA, RECIPE, bench_space, images, jobs
+from networks import DATA, HALVES, RECIPE, bench_space, images, jobs
 
 from nashc.nas.architecture import parse
 from nashc.nas.build import build
@@ -52,7 +52,8 @@ def main() -> None:
     number, workers = map(int, options.worker.split("/"))
     torch.set_num_threads(1)
     sets = {data: images(getattr(options, data), data) for data in DATA}
-    mine = [job for i, job in enumerate(jobs()) if i // len(DATA) % workers == number]
+    groups = len(DATA) * len(HALVES)
+    mine = [job for i, job in enumerate(jobs()) if (i + i // groups) % workers == number]
     for i, job in enumerate(mine):
         if (job.space, job.data, job.architecture, job.seed) in done(options.out):
             continue
@@ -66,8 +67,9 @@ def main() -> None:
         row = {key: getattr(job, key) for key in KEYS}
         row |= {"resolution": space.resolution, "channels": space.channels, "accuracy": round(reached, 4)}
         row["seconds"] = round(time.perf_counter() - begin, 1)
+        torn = options.out.exists() and options.out.read_bytes()[-1:] not in (b"", b"\n")
         with options.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write("\n" * torn + json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
         print(f"{i + 1}/{len(mine)} {row}", flush=True)

@@ -138,10 +138,11 @@ def measure(
 
 
 def ranked(proxy: str, groups: Sequence[Group], terms: Sequence[Sequence[Terms]], seconds: float) -> list[Ranked]:
-    """Correlations of one proxy in each group and, of several, their mean over the groups as "all"."""
+    """Correlations of one proxy in each group of one space and, where there are several, their mean over the groups."""
     scores = [combined(own) for own in terms]
     rows = [_row(proxy, g.name, [g], [s], seconds) for g, s in zip(groups, scores, strict=True)]
-    return rows + ([_row(proxy, "all", groups, scores, seconds)] if len(groups) > 1 else [])
+    mean = f"{groups[0].space.name}, mean of {len(groups)} data sets"
+    return rows + ([_row(proxy, mean, groups, scores, seconds)] if len(groups) > 1 else [])
 
 
 def ceiling(group: Group, seed: int = 0) -> float | None:

@@ -143,6 +143,7 @@ class HybridNet(StepNet):
     def rounded(self) -> HybridNet:
         """A copy whose adder weights are the bytes that the layers compute with, for export."""
         made = copy.deepcopy(self)
+        made.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         for module in made.modules():
             if isinstance(module, NormedLayer) and module.rounding is not None:
                 assert isinstance(module.conv, AdderConv2d)

@@ -12,7 +12,7 @@ from nashc.data import Preprocess, open_data
 from nashc.errors import NashcError
 from nashc.files import replacing
 from nashc.nas.proxies import PROXIES
-from nashc.nas.space import Space
+from nashc.nas.space import Space, check_space
 from nashc.nas.train import Images
 
 JOB_FILE = "search.json"
@@ -44,6 +44,13 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     def check(self) -> None:
         """Raises NashcError for what cannot be searched."""
         PROXIES.get(self.proxy)
+        check_space(self.space, self.space.name)
+        if all(stage.operators == ("conv",) for stage in self.space.stages):
+            raise NashcError(
+                "convolutions are its only operator", where=self.space.name, hint="give it shift or adder layers, too"
+            )
+        if not 0 <= self.min_fps < float("inf"):
+            raise NashcError(f"{self.min_fps:g} FPS", where="--min-fps", hint="give a number that is not negative")
         if not 1 <= self.candidates <= MOST_CANDIDATES or not 1 <= self.pairs <= self.candidates:
             raise NashcError(
                 f"{self.pairs} pairs of {self.candidates} candidates",

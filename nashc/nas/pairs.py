@@ -6,6 +6,7 @@ score, on the strongest multiplication-only accelerator; where no such network h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,18 +21,19 @@ from nashc.compiler import compile_model, compile_on, write
 from nashc.errors import NashcError
 from nashc.export import export
 from nashc.files import replacing
-from nashc.nas.architecture import parse
+from nashc.nas.architecture import Architecture, parse
 from nashc.nas.build import HybridNet, NormedLayer, build
 from nashc.nas.evolve import front
 from nashc.nas.job import Job
 from nashc.nas.layout import layout, macs
 from nashc.nas.search import CONV, FAMILIES, HYBRID, given_accelerator
-from nashc.nas.space import Space
+from nashc.nas.space import Space, conv_only
 from nashc.nas.study import History, points
 from nashc.ops.adder_conv import STEP
 
 PARETO_FILE = "pareto.json"
-SEARCH_SECONDS = 12.0
+FOLDER = re.compile(r"(hybrid|conv)-[0-9]{1,9}", re.ASCII)
+SEARCH_SECONDS = 30.0
 """Of the exact search of one pair's accelerator."""
 GOOD_SHARE = 0.5
 """Pairs come from the better so many of the front: the fastest networks of a space are those that do least."""
@@ -41,7 +43,7 @@ Progress = Callable[[str, float], None]
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate: its score among all of them, and FPS at its least interval, which designs come near to."""
+    """A candidate: its score among all of them, and FPS at the least interval of the coarse stage."""
 
     number: int
     family: str
@@ -84,7 +86,10 @@ class Pareto(msgspec.Struct, frozen=True, kw_only=True):
 def candidates(job: Job, history: History) -> tuple[Found, ...]:
     """The history with scores among all, and which of them are on the front of their family: that of convolutions
     alone has those of the whole space, too, that turned out to be such."""
-    known = [replace(s, family=_family(s.architecture, job.space)) for s in history.scored()]
+    spaces = {HYBRID: job.space, CONV: conv_only(job.space)}
+    scored = history.scored()
+    read = [parse(s.architecture, spaces[s.family]) for s in scored]
+    known = [replace(s, family=CONV if is_conv(a) else HYBRID) for s, a in zip(scored, read, strict=True)]
     table = points(known)
     on_front = set[int]()
     for family in FAMILIES:
@@ -93,7 +98,7 @@ def candidates(job: Job, history: History) -> tuple[Found, ...]:
     return tuple(
         Found(
             number=s.number, family=s.family, architecture=s.architecture, score=float(table[i, 0]), coarse_fps=s.fps,
-            macs=macs(layout(parse(s.architecture, job.space), job.space)), pareto=i in on_front,
+            macs=macs(layout(read[i], job.space)), pareto=i in on_front,
         )
         for i, s in enumerate(known)
     )  # fmt: skip
@@ -125,14 +130,18 @@ def finish(
     hybrids = chosen(found, job.pairs)
     rival = {i: rival_of(found, i) for i in hybrids}
     order = [*hybrids, *dict.fromkeys(i for i in rival.values() if i is not None)]
+    earlier = {pair.folder: pair for pair in load(folder).pairs} if (folder / PARETO_FILE).exists() else {}
     pairs = []
     for n, i in enumerate(order):
         if progress is not None:
             progress(f"accelerator {n + 1} of {len(order)}", n / len(order))
         name = f"{found[i].family}-{found[i].number}"
-        compiled = _compiled(job, found[i], folder / name, seconds)
         other = rival.get(i)
-        pairs.append(_pair(compiled, i, name, order.index(other) if other is not None else -1))
+        number = order.index(other) if other is not None else -1
+        if name in earlier:  # searched already, and perhaps trained
+            pairs.append(msgspec.structs.replace(earlier[name], candidate=i, rival=number))
+        else:
+            pairs.append(pair_of(_compiled(job, found[i], folder / name, seconds), i, name, number))
     made = Pareto(job=job, candidates=found, pairs=tuple(pairs))
     save(made, folder)
     return made
@@ -149,9 +158,15 @@ def load(folder: Path) -> Pareto:
     if not path.is_file():
         raise NashcError(f"there is no {PARETO_FILE}", where=str(folder), hint="finish `nashc search` first")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Pareto)
+        made = msgspec.json.decode(path.read_bytes(), type=Pareto)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise NashcError(f"no result of a search: {error}", where=str(path)) from None
+    made.job.check()
+    for pair in made.pairs:
+        known = 0 <= pair.candidate < len(made.candidates) and -1 <= pair.rival < len(made.pairs)
+        if not known or not FOLDER.fullmatch(pair.folder):
+            raise NashcError(f"no result of a search: pair '{pair.folder}'", where=str(path))
+    return made
 
 
 def export_net(net: HybridNet, path: Path) -> None:
@@ -180,32 +195,39 @@ def export_net(net: HybridNet, path: Path) -> None:
             onnx.save(model, written)
 
 
-def _family(architecture: str, space: Space) -> str:
-    return CONV if all(block.operator == "conv" for block in parse(architecture, space).blocks) else HYBRID
+def is_conv(architecture: Architecture) -> bool:
+    """Whether a network multiplies alone."""
+    return all(block.operator == "conv" for block in architecture.blocks)
+
+
+def space_of(found: Found, space: Space) -> Space:
+    """Where a candidate is from: convolutions may be no operator of the space itself."""
+    return conv_only(space) if found.family == CONV else space
 
 
 def _compiled(job: Job, candidate: Found, folder: Path, seconds: float) -> Compiled:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "source.onnx"
-    export_net(build(parse(candidate.architecture, job.space), job.space, job.seed), path)
-    baselines = (DSP_ONLY,) if candidate.family == CONV and not job.accelerator else ()
-    compiled = designed(job, path, seconds, baselines)
+    export_net(build(parse(candidate.architecture, space_of(candidate, job.space)), job.space, job.seed), path)
+    compiled = designed(job, path, seconds, alone=candidate.family == CONV)
     path.unlink()
     write(compiled, folder, {})
     return compiled
 
 
-def designed(job: Job, path: Path, seconds: float, baselines: Sequence[str] = ()) -> Compiled:
-    """The design of a model of the job's space: of its own accelerator, or on the one that the job names."""
+def designed(job: Job, path: Path, seconds: float, *, alone: bool) -> Compiled:
+    """The design of a model of the job's space: of its own accelerator, or on the one that the job names. `alone`: it
+    multiplies alone, and DSPs alone are a baseline."""
     side = job.space.resolution
     shapes = {INPUT: (1, job.space.channels, side, side)}
     if job.accelerator:
         return compile_on(path, given_accelerator(job), shapes, job.limits)
     limits = replace(job.limits, budget_seconds=job.limits.budget_seconds or seconds)
-    return compile_model(path, job.target, shapes, limits, baselines)
+    return compile_model(path, job.target, shapes, limits, (DSP_ONLY,) if alone else ())
 
 
-def _pair(compiled: Compiled, candidate: int, folder: str, rival: int) -> Pair:
+def pair_of(compiled: Compiled, candidate: int, folder: str, rival: int) -> Pair:
+    """What pareto.json says of a design."""
     design = compiled.design
     certificate = design.certificate
     dsp = dict(compiled.alternatives).get(DSP_ONLY)

@@ -25,3 +25,16 @@ class Recipe:
     temperature: float = 4.0
     quantised: float = 0.2
     seed: int = 0
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values."""
+        limits = {
+            "epochs": (1, 10**6), "batch": (2, 10**6), "rate": (1e-9, 1e3), "adder_rate": (0, 1e3),
+            "shift_rate": (0, 1e3), "weight_decay": (0, 1), "warm_up": (0, 1), "label_smoothing": (0, 1),
+            "distil": (0, 1), "temperature": (1e-3, 1e3), "quantised": (0, 1), "seed": (0, 2**32 - 1),
+        }  # fmt: skip
+        return [
+            f"{name}={getattr(self, name)}: must be {low:g} to {high:g}"
+            for name, (low, high) in limits.items()
+            if not low <= getattr(self, name) <= high
+        ]

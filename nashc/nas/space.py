@@ -8,6 +8,7 @@ the order in which mutation moves.
 from __future__ import annotations
 
 import tomllib
+from dataclasses import fields
 from importlib.resources import files
 from math import prod
 from pathlib import Path
@@ -88,14 +89,24 @@ def load_space(name: str | Path) -> Space:
 def parse_space(text: str, where: str) -> Space:
     """The space that a TOML text describes; `where` names it in errors."""
     try:
-        space = msgspec.convert(tomllib.loads(text), Space)
+        raw = tomllib.loads(text)
+        space = msgspec.convert(raw, Space)
     except (ValueError, RecursionError) as error:  # also an integer of thousands of digits, a list thousands deep
         raise NashcError(f"no TOML: {error}", where=where) from None
     except msgspec.ValidationError as error:
         raise NashcError(str(error), where=where, hint="docs/nas.md lists the keys of a space") from None
-    for problem in _problems(space):
-        raise NashcError(problem, where=where, hint="docs/nas.md lists the keys of a space")
+    names = [field.name for field in fields(Recipe)]
+    for key in raw.get("recipe", {}):
+        if key not in names:
+            raise NashcError(f"recipe.{key} is no key", where=where, hint=did_you_mean(key, names))
+    check_space(space, where)
     return space
+
+
+def check_space(space: Space, where: str) -> None:
+    """Raises NashcError for values that are no space; `where` names it."""
+    for problem in (*_problems(space), *(f"recipe: {text}" for text in space.recipe.problems())):
+        raise NashcError(problem, where=where, hint="docs/nas.md lists the keys of a space")
 
 
 def conv_only(space: Space) -> Space:

@@ -180,7 +180,8 @@ def open_history(job: Job, folder: Path, storage: str = "") -> History:
     """
     text = encoded(msgspec.structs.replace(job, storage="", data="")).decode()
     name = f"nashc {job.space.name} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return History(storage or job.storage or f"sqlite:///{(folder / STUDY_FILE).resolve()}", name, text)
+    file = URL.create("sqlite", database=str((folder / STUDY_FILE).resolve()))
+    return History(storage or job.storage or file.render_as_string(), name, text)
 
 
 def without_password(url: str) -> str:

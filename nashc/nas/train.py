@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from math import cos, pi
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -67,6 +68,14 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @cached_property
+    def digest(self) -> str:
+        """Of pixels, labels and normalisation."""
+        made = hashlib.sha256(np.ascontiguousarray(self.pixels).data)
+        for part in (self.labels.numpy(), self.mean, self.deviation):
+            made.update(np.ascontiguousarray(part).data)
+        return made.hexdigest()
+
     def batch(self, index: np.ndarray, rng: np.random.Generator | None = None) -> Tensor:
         """Normalised images float32; with `rng` moved and mirrored."""
         found = self.pixels[index]
@@ -74,6 +83,12 @@ class Images:
             found = moved_and_flipped(found, rng)
         made = torch.from_numpy(((found - self.mean) / self.deviation).astype(np.float32))
         return made.contiguous(memory_format=torch.channels_last)
+
+
+def run_note(images: Images, recipe: Recipe, processes: int, note: str) -> str:
+    """A digest of all that decides the weights, for checkpoints and finished weights; `note` names the network."""
+    text = json.dumps([asdict(recipe), images.digest, processes, note])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Trainer:
@@ -94,7 +109,7 @@ class Trainer:
         self.per_epoch = len(images) // recipe.batch
         self.step, self.steps = 0, self.per_epoch * recipe.epochs
         self.optimiser = torch.optim.SGD(_groups(net, recipe), lr=0.0, momentum=MOMENTUM, nesterov=True)
-        self.note = hashlib.sha256(json.dumps([asdict(recipe), len(images), note]).encode()).hexdigest()
+        self.note = run_note(images, recipe, self.processes, note)
 
     def run(self, *, until: int | None = None, checkpoint: Path | None = None, every: float = 60.0,
             progress: Callable[[Progress], None] | None = None) -> None:  # fmt: skip
@@ -134,6 +149,9 @@ class Trainer:
         ):
             first = np.random.default_rng(self.recipe.seed).permutation(len(self.images))[:MEASURED_ON]
             self.net.round_adders(self.images.batch(first).to(self.device))
+            if self.processes > 1:  # BN statistics are each process's own, and the steps follow them
+                for value in self.net.state_dict().values():
+                    distributed.broadcast(value, 0)
         for group in self.optimiser.param_groups:
             group["lr"] = group["share"] * self._rate()
         rng = np.random.default_rng([self.recipe.seed, self.step, 1]) if self.recipe.augment else None
@@ -245,7 +263,7 @@ def _check(recipe: Recipe, images: Images, teacher: nn.Module | None, processes:
     least = LEAST_BATCH * processes
     if not least <= recipe.batch <= len(images):
         raise NashcError(f"batches of {recipe.batch} of {len(images)} images", hint=f"give {least} to {len(images)}")
-    if recipe.epochs < 1 or recipe.rate <= 0:
-        raise NashcError(f"{recipe.epochs} epochs at rate {recipe.rate}", hint="both must be positive")
-    if not 0 <= recipe.distil <= 1 or (recipe.distil and teacher is None):
-        raise NashcError(f"distil={recipe.distil}", hint="a share from 0 to 1, and a teacher")
+    for problem in recipe.problems():
+        raise NashcError(problem, where="recipe")
+    if recipe.distil and teacher is None:
+        raise NashcError(f"distil={recipe.distil} without a teacher", where="recipe", hint="give a teacher")

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 
+from nashc.artifact import Compiled
 from nashc.compiler import write
 from nashc.data import Preprocess
+from nashc.errors import NashcError
 from nashc.files import replacing
 from nashc.hybridize.integers import integers
 from nashc.hybridize.original import open_original
 from nashc.nas.architecture import Architecture
 from nashc.nas.build import HybridNet, build
 from nashc.nas.job import LAYOUT_CHANNELS, Job
-from nashc.nas.pairs import INPUT, SEARCH_SECONDS, designed, export_net
+from nashc.nas.pairs import INPUT, SEARCH_SECONDS, designed, export_net, is_conv
 from nashc.nas.processes import place
 from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space
 from nashc.nas.train import Images, Trainer, accuracy
 from nashc.nas.train import Progress as TrainProgress
 from nashc.nn import load, save
+from nashc.nn.weights import metadata
 from nashc.runtime import Session
 
 WEIGHTS, CHECKPOINT, FLOAT, INTEGER = "weights.safetensors", "checkpoint.safetensors", "float.onnx", "integer.onnx"
@@ -36,11 +42,12 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """Shares of the test images; FPS of the integer model's design; seconds of the training, 0 where it was done."""
+    """Shares of the test images, as trained (adder layers compute with bytes then) and of the integer model; its
+    design; seconds of the training."""
 
     accuracy: float
     integer_accuracy: float
-    fps: float
+    compiled: Compiled
     seconds: float
 
 
@@ -53,20 +60,38 @@ class Lesson:
     recipe: Recipe
     teacher: HybridNet | None = None
 
+    @property
+    def taught_by(self) -> str:
+        """The teacher, and a digest of its weights."""
+        if self.teacher is None:
+            return ""
+        made = hashlib.sha256(str(self.teacher.architecture).encode())
+        for value in self.teacher.state_dict().values():
+            made.update(np.ascontiguousarray(value.cpu().numpy()).data)
+        return made.hexdigest()
+
 
 def train_network(
     architecture: Architecture, space: Space, lesson: Lesson, folder: Path, progress: Progress | None = None
 ) -> HybridNet:
-    """The trained network, in eval mode; its weights are in the folder, and are not trained again where they are there.
+    """The trained network, in eval mode; its weights are in the folder, and the same training is not done twice.
 
-    An interrupted training goes on from its checkpoint. Raises NashcError where the folder holds another network.
+    An interrupted training goes on from its checkpoint. Raises NashcError where the folder has weights of another
+    network, other images or another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     net = build(architecture, space, lesson.recipe.seed)
+    about = [str(architecture), msgspec.json.encode(space).decode(), lesson.taught_by]
+    trainer = Trainer(net, lesson.train, lesson.recipe, teacher=lesson.teacher, note=json.dumps(about))
     if (folder / WEIGHTS).exists():
+        if metadata(folder / WEIGHTS).get("note") != trainer.note:
+            raise NashcError(
+                "there are weights of another training: of another network, other images or another recipe",
+                where=str(folder / WEIGHTS),
+                hint="delete the file to train anew",
+            )
         load(net, folder / WEIGHTS)
-        return net.eval()
-    trainer = Trainer(net, lesson.train, lesson.recipe, teacher=lesson.teacher, note=str(architecture))
+        return net.cpu().eval()
     trainer.resume(folder / CHECKPOINT)
 
     def report(p: TrainProgress) -> None:
@@ -76,7 +101,7 @@ def train_network(
     trainer.run(checkpoint=folder / CHECKPOINT, progress=report)
     net = net.cpu().eval()
     if trainer.rank == 0:
-        save(net, folder / WEIGHTS)
+        save(net, folder / WEIGHTS, {"note": trainer.note})
         (folder / CHECKPOINT).unlink()
     return net
 
@@ -104,9 +129,9 @@ def delivered(
     reached = _integer_model(job.space, lesson, folder, progress)
     if progress is not None:
         progress(f"accelerator of {folder.name}", 0.0)
-    compiled = designed(job, folder / INTEGER, SEARCH_SECONDS)
+    compiled = designed(job, folder / INTEGER, SEARCH_SECONDS, alone=is_conv(net.architecture))
     write(compiled, folder, {})
-    return Trained(accuracy(net, lesson.test), reached, compiled.design.fps, round(seconds, 1))
+    return Trained(accuracy(net, lesson.test), reached, compiled, round(seconds, 1))
 
 
 def _integer_model(space: Space, lesson: Lesson, folder: Path, progress: Progress | None) -> float:

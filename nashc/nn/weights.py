@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -16,12 +16,24 @@ from nashc.files import replacing
 MOST_PROBLEMS = 8
 
 
-def save(module: nn.Module, path: str | Path) -> None:
-    """Write the state of module; a tensor of several names is written once, under the first. Atomic."""
+def save(module: nn.Module, path: str | Path, said: Mapping[str, str] | None = None) -> None:
+    """Write the state of module; a tensor of several names is written once, under the first. Atomic.
+
+    `said` goes into the file's metadata.
+    """
     first = _first_names(module)
     tensors = {n: t.detach().contiguous().cpu() for n, t in _state(module).items() if first[n] == n}
     with replacing(path) as written:
-        save_file(tensors, written)
+        save_file(tensors, written, None if said is None else dict(said))
+
+
+def metadata(path: str | Path) -> dict[str, str]:
+    """What a file says beside its tensors. Raises NashcError for a file that is no safetensors file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, ValueError, OSError) as error:
+        raise NashcError(f"no safetensors file: {error}", where=str(path), hint="write it with nashc.nn.save") from None
 
 
 def load(module: nn.Module, path: str | Path) -> nn.Module:

@@ -52,8 +52,8 @@ def strategy_shown(name: str, job: Job, epochs: float, images: int | None, folde
     stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in found.cpu_seconds.items())
     lines = [
         f"network   {found.architecture}",
-        f"accuracy  {done.accuracy:.2%} in float, {done.integer_accuracy:.2%} as integers",
-        f"speed     {figure(done.fps)} FPS on {safe(job.target)}",
+        f"accuracy  {done.integer_accuracy:.2%} as integers, {done.accuracy:.2%} as trained",
+        f"speed     {figure(done.compiled.design.fps)} FPS on {safe(job.target)}",
         f"CPU time  {stages}",
     ]
     if found.conflict is not None:
@@ -70,20 +70,36 @@ def search_report(made: Pareto, folder: Path) -> Group:
         f"convolutions scored by '{safe(job.proxy)}'"
     )
     parts: list[RenderableType] = [Text(head, style="bold")]
+    rival = "convolutions on the same accelerator" if job.accelerator else "multiplication-only rival"
     shown = table(
-        "Pairs, each with its multiplication-only rival", "", "architecture", ">score", ">MMACs", ">conv", ">shift",
-        ">adder", ">FPS", ">DSP only", ">accuracy",
+        f"Pairs, each with its {rival}", "", "architecture", ">score", ">MMACs", ">conv", ">shift", ">adder", ">FPS",
+        ">gap", ">DSP only", ">accuracy",
     )  # fmt: skip
     for pair in made.pairs:
         if found[pair.candidate].family == HYBRID:
             shown.add_row(*_row(pair, found[pair.candidate], "pair"))
             if pair.rival >= 0:
-                rival = made.pairs[pair.rival]
-                shown.add_row(*_row(rival, found[rival.candidate], f"rival, 1/{pair.fps / rival.fps:.2f}"))
+                other = made.pairs[pair.rival]
+                shown.add_row(*_row(other, found[other.candidate], _beside(pair, other, found)))
     files = ["pareto.json", *(["pareto.png"] if (folder / "pareto.png").exists() else [])]
-    parts += [shown, Text(f"wrote {', '.join(files)} and {len(made.pairs)} folders of model.onnx and design.json "
-                          f"in {safe(str(folder))}")]  # fmt: skip
+    parts += [shown, Text(LEGEND, style="dim")]
+    if any(pair.accuracy is None for pair in made.pairs):
+        parts.append(Text(f"Weights of models without an accuracy are random: nashc train {safe(str(folder))}"))
+    what = f"{len(made.pairs)} folders of model.onnx and design.json in {safe(str(folder))}"
+    parts.append(Text(f"wrote {', '.join(files)} and {what}"))
     return Group(*parts)
+
+
+LEGEND = (
+    "Scores are ranks among all candidates, no accuracies. gap: how much faster a design may be that the search did "
+    "not find; where it is large, --budget finds a better one. Accuracy: of the integer model."
+)
+
+
+def _beside(pair: Pair, rival: Pair, found: Sequence[Found]) -> str:
+    """The rival by what the pair is next to it, and whether it scores as much."""
+    less = ", scores less" if found[rival.candidate].score < found[pair.candidate].score else ""
+    return f"rival: pair is {pair.fps / rival.fps:.2f}x{less}"
 
 
 def draw(made: Pareto, path: Path) -> None:
@@ -123,7 +139,10 @@ def _columns(found: Sequence[Found]) -> tuple[list[float], list[float]]:
 def _row(pair: Pair, found: Found, what: str) -> list[str]:
     total = sum(found.macs.values())
     shares = [percent(found.macs[name], total) for name in ("conv", "shift", "adder")]
-    accuracy = ["" if value is None else f"{value:.2%}" for value in (pair.integer_accuracy or pair.accuracy,)]
+    accuracy = "" if pair.integer_accuracy is None else f"{pair.integer_accuracy:.2%}"
+    gap = "" if pair.gap is None else f"{pair.gap:.0%}"
     dsp = "" if pair.dsp_fps is None else figure(pair.dsp_fps)
-    return [what, str(cell(found.architecture)), f"{found.score:.2f}", figure(total / 1e6), *shares, figure(pair.fps),
-            dsp, *accuracy]  # fmt: skip
+    return [
+        what, str(cell(found.architecture)), f"{found.score:.2f}", figure(total / 1e6), *shares, figure(pair.fps), gap,
+        dsp, accuracy,
+    ]  # fmt: skip

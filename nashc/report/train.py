@@ -13,7 +13,7 @@ from rich.text import Text
 from nashc.errors import NashcError, did_you_mean
 from nashc.nas.architecture import parse
 from nashc.nas.job import Job, train_and_test
-from nashc.nas.pairs import Pareto, save
+from nashc.nas.pairs import Pareto, pair_of, save, space_of
 from nashc.nas.pairs import load as load_pareto
 from nashc.nas.processes import place
 from nashc.nas.recipe import Recipe
@@ -51,13 +51,16 @@ def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
         for i, pair in enumerate(made.pairs):
             if names and pair.folder not in names:
                 continue
-            architecture = parse(made.candidates[pair.candidate].architecture, space)
+            found = made.candidates[pair.candidate]
+            architecture = parse(found.architecture, space_of(found, space))
             done = finished(architecture, made.job, lesson, folder / pair.folder, progress)
             if done is None:
                 continue
             pairs = list(made.pairs)
             pairs[i] = msgspec.structs.replace(
-                pair, accuracy=done.accuracy, integer_accuracy=done.integer_accuracy, fps=done.fps
+                pair_of(done.compiled, pair.candidate, pair.folder, pair.rival),
+                accuracy=done.accuracy,
+                integer_accuracy=done.integer_accuracy,
             )
             made = msgspec.structs.replace(made, pairs=tuple(pairs))
             save(made, folder)
@@ -68,6 +71,7 @@ def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
 
 def train_one(job: Job, text: str, wanted: Wanted, folder: Path) -> Trained | None:
     """Train one architecture of the job's space for its target."""
+    job.check()
     architecture = parse(text, job.space)
     with progress_bar() as progress:
         lesson = _lesson(wanted, job.space, folder, progress)
@@ -76,8 +80,8 @@ def train_one(job: Job, text: str, wanted: Wanted, folder: Path) -> Trained | No
 
 def trained_report(done: Trained, folder: Path) -> Group:
     return Group(
-        Text(f"accuracy  {done.accuracy:.2%} in float, {done.integer_accuracy:.2%} as integers"),
-        Text(f"speed     {figure(done.fps)} FPS"),
+        Text(f"accuracy  {done.integer_accuracy:.2%} as integers, {done.accuracy:.2%} as trained"),
+        Text(f"speed     {figure(done.compiled.design.fps)} FPS"),
         Text(f"wrote weights.safetensors, float.onnx, integer.onnx, model.onnx and design.json in {safe(str(folder))}"),
     )
 

@@ -3,7 +3,8 @@
 The options of a slot are those that no other option beats on some sample network; the busy bound of a layer shape on
 all of them is computed once and kept. A network then costs a sum of vectors and one search over intervals
 (nashc.search.coarse). The result is the least interval of these accelerators, and of what no memory plan keeps on chip:
-no plan of any of them gets below, and designs come near.
+no plan of any of them at that batch gets below. How near designs come depends on the network: measured in
+benchmarks/README.md, "Joint search".
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from nashc.search.coarse import (
 from nashc.search.nodes import Node, Nodes
 from nashc.search.space import Slot, SlotOptions, partitions, priced, work_of
 
-DEFAULT_BATCH = 8
-"""Small networks have stopped re-reading their weights by then."""
+DEFAULT_BATCH = 16
+"""The largest that the search tries: the more images share weights and overheads, the fewer cycles for each."""
 Key = tuple[Unit, str, int]
 """Unit, role and weight bits of a slot."""
 

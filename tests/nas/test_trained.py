@@ -1,0 +1,113 @@
+"""From a search to trained, quantised and compiled networks: files that agree with each other and with what is said."""
+
+import json
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from tiny import SPACE, images, job
+
+from nashc import artifact
+from nashc.core.options import Options
+from nashc.errors import NashcError
+from nashc.nas.architecture import parse
+from nashc.nas.job import HELD_OUT, train_and_test
+from nashc.nas.pairs import load
+from nashc.nas.recipe import Recipe
+from nashc.nas.space import conv_only
+from nashc.nas.train import Images
+from nashc.nas.trained import CHECKPOINT, FLOAT, INTEGER, WEIGHTS, Lesson, finished, train_network
+from nashc.report.search import search_shown
+from nashc.report.train import Wanted, train_pairs
+from nashc.runtime import Session
+
+RECIPE = Recipe(epochs=6, batch=16, augment=False)
+TRAIN = Images(*images(160))
+TEST = Images(*images(80, seed=1), like=TRAIN)
+LESSON = Lesson(TRAIN, TEST, RECIPE)
+QUICK = Options(budget_seconds=0.5)
+
+
+@pytest.mark.parametrize("text", ["8/8:c3/12:c3,c3", "8/8:s3/12:a3,c3", "8/8:a3/12:a3"])
+def test_a_network_that_was_just_trained_becomes_files_that_keep_its_accuracy(text, tmp_path):
+    space = msgspec.structs.replace(SPACE, stages=(SPACE.stages[0], SPACE.stages[0]))
+    asked = job(tmp_path, space=space, limits=QUICK)
+    done = finished(parse(text, space), asked, LESSON, tmp_path / "net")
+    assert done is not None
+    for name in (FLOAT, INTEGER):
+        session = Session(onnx.load(tmp_path / "net" / name))
+        (scores,) = session.run({"image": TEST.batch(np.arange(len(TEST))).contiguous().numpy()}).values()
+        reached = float((scores.argmax(1) == TEST.labels.numpy()).mean())
+        assert abs(reached - done.accuracy) <= 0.05
+        if name == INTEGER:
+            assert reached == done.integer_accuracy
+    assert artifact.load(tmp_path / "net" / "design.json").design.fps == done.compiled.design.fps
+    moved = {layer.op for layer in done.compiled.design.network.layers}
+    assert moved <= {"Conv", "ShiftConv", "AdderConv", "ReduceMean", "Gemm"}  # nothing that the layout does not have
+
+
+def test_the_same_training_is_not_done_twice_and_no_other_one_takes_its_weights(tmp_path):
+    architecture = parse("8/8:s3", SPACE)
+    first = train_network(architecture, SPACE, LESSON, tmp_path)
+    written = (tmp_path / WEIGHTS).stat().st_mtime_ns
+    again = train_network(architecture, SPACE, LESSON, tmp_path)
+    assert (tmp_path / WEIGHTS).stat().st_mtime_ns == written
+    assert all(a.equal(b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    other_images = Images(*images(160, seed=5))
+    for network, lesson in (
+        (parse("8/8:c3", SPACE), LESSON),
+        (architecture, replace(LESSON, recipe=replace(RECIPE, seed=1))),
+        (architecture, replace(LESSON, train=other_images)),
+        (architecture, replace(LESSON, recipe=replace(RECIPE, distil=0.5), teacher=first)),
+    ):
+        with pytest.raises(NashcError, match=r"weights of another training.*delete the file"):
+            train_network(network, SPACE, lesson, tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    asked = job(folder, limits=QUICK, candidates=16)
+    return asked, folder, search_shown(asked, folder / "out", None, 0.5)
+
+
+def test_trained_pairs_stay_when_the_search_goes_on(searched):
+    asked, folder, made = searched
+    trained = train_pairs(folder / "out", Wanted(asked.data, replace(RECIPE, epochs=1)), ())
+    assert [p.folder for p in trained.pairs] == [p.folder for p in made.pairs]
+    assert all(p.integer_accuracy is not None for p in trained.pairs)
+    models = {p.folder: (folder / "out" / p.folder / "model.onnx").read_bytes() for p in trained.pairs}
+    assert search_shown(asked, folder / "out", None, 0.5) == trained == load(folder / "out")
+    assert models == {p.folder: (folder / "out" / p.folder / "model.onnx").read_bytes() for p in trained.pairs}
+    for pair in trained.pairs:
+        design = artifact.load(folder / "out" / pair.folder / "design.json").design
+        assert (design.fps, design.latency_ms, design.gops) == (pair.fps, pair.latency_ms, pair.gops)
+
+
+@pytest.mark.parametrize(
+    "change", [{"folder": "../elsewhere"}, {"folder": "/tmp/x"}, {"candidate": 10**6}, {"rival": 10**6}]
+)
+def test_a_result_that_points_elsewhere_is_refused(change, searched, tmp_path):
+    _, folder, _ = searched
+    text = json.loads((folder / "out" / "pareto.json").read_text())
+    text["pairs"][0] |= change
+    (tmp_path / "pareto.json").write_text(json.dumps(text))
+    with pytest.raises(NashcError, match="no result of a search"):
+        load(tmp_path)
+
+
+def test_images_without_a_test_split_are_held_out(tmp_path):
+    asked = job(tmp_path)
+    train, test, held_out = train_and_test(SPACE, asked.data)
+    assert held_out
+    assert len(test) == (len(train) + len(test)) // HELD_OUT
+    seen = {image.tobytes() for image in train.pixels}
+    assert not any(image.tobytes() in seen for image in test.pixels)
+
+
+def test_a_space_of_convolutions_alone_has_nothing_to_compare(tmp_path):
+    with pytest.raises(NashcError, match="convolutions are its only operator"):
+        job(tmp_path, space=conv_only(SPACE)).check()
