@@ -73,6 +73,14 @@ def pricing(job: Job) -> Pricing:
     return made
 
 
+def check_inputs(job: Job) -> None:
+    """Raises NashcError where board, accelerator or images cannot be read: better before a folder remembers them."""
+    load_board(job.target)
+    if job.accelerator:
+        given_accelerator(job)
+    open_images(job.space, job.data, "train", SCORED_ON)
+
+
 def given_accelerator(job: Job) -> Compiled:
     """The design whose accelerator a job names. Raises NashcError where it is of another board."""
     given = load_design(job.accelerator)

@@ -237,3 +237,10 @@ def test_the_command_says_what_is_missing(capsys, flags, text):
 def test_the_command_goes_on_with_the_folder(folder, made, capsys):
     assert run(["search", "--join", str(folder / "out")]) == 0
     assert f"scored 0 candidates of {folder / 'out'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changes", [{"target": "fpga-none"}, {"data": "/no/such/data"}, {"accelerator": "/none.json"}])
+def test_what_cannot_be_read_leaves_no_search_behind(changes, tmp_path):
+    with pytest.raises(NashcError):
+        search_shown(job(tmp_path, **changes), tmp_path / "out", None, DESIGN_SECONDS)
+    assert not (tmp_path / "out").exists()
