@@ -25,7 +25,7 @@ from networks import RECIPE, bench_space, images
 
 from nashc.nas.architecture import sample
 from nashc.nas.job import Job
-from nashc.nas.layout import layout, macs
+from nashc.nas.layout import total_macs
 from nashc.nas.proxies import PROXIES
 from nashc.nas.search import pricing
 from nashc.nas.strategies import STRATEGIES, Task
@@ -72,7 +72,7 @@ def main() -> None:
     priced = pricing(Job(space=space, target=options.board, data=str(options.cifar)))
     drawn = [sample(space, Random(f"strategies {i}")) for i in range(SAMPLES)]
     least = float(np.quantile([priced.fps(a) for a in drawn], options.slowest))
-    median = float(np.median([sum(macs(layout(a, space)).values()) for a in drawn]))
+    median = float(np.median([total_macs(a, space) for a in drawn]))
     setting = {
         "space": options.space, "board": options.board, "proxy": options.proxy, "epochs": options.epochs,
         "min_fps": round(least, 1), "images": len(train), "scored": options.scored,

@@ -28,6 +28,7 @@ from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.importer import NO_SHAPES, import_model
 from nashc.passes import sources
+from nashc.search.fixed import Fixed
 from nashc.search.solve import explain, solve
 
 Progress = Callable[[str, float], None]
@@ -88,8 +89,6 @@ def compile_on(
 
     Raises NashcError where the accelerator cannot run some layer.
     """
-    from nashc.search.fixed import Fixed  # noqa: PLC0415
-
     options = options or given.options
     imported = import_model(path, shapes)
     design = Fixed.of(given.design, given.board, options).design(imported.network)

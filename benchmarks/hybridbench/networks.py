@@ -14,8 +14,8 @@ from random import Random
 
 import msgspec
 
-from nashc.data import Preprocess, open_data
 from nashc.nas.architecture import Architecture, sample
+from nashc.nas.job import open_images
 from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space, load_space
 from nashc.nas.train import Images
@@ -78,15 +78,6 @@ def _group(space_name: str, data: str) -> Iterator[Architecture]:
 
 def images(path: Path, data: str) -> tuple[Images, Images]:
     """Training and test images of a folder that `nashc` reads."""
-    channels = DATA[data]
-    preprocess = Preprocess(
-        resize=(RESOLUTION, RESOLUTION), interpolation="box", channels="rgb" if channels == 3 else "gray"
-    )
-    parts = []
-    for split, count in (("train", TRAIN_IMAGES), ("test", TEST_IMAGES)):
-        found = open_data(path, preprocess, (None, channels, RESOLUTION, RESOLUTION), split=split)
-        index = found.chosen(count)
-        assert found.labels is not None
-        parts.append((found[index].round().astype("uint8"), found.labels[index]))
-    train = Images(*parts[0])
-    return train, Images(*parts[1], like=train)
+    space = bench_space(next(iter(HALVES)), data)  # all have the same pixels
+    train = open_images(space, str(path), "train", TRAIN_IMAGES)
+    return train, open_images(space, str(path), "test", TEST_IMAGES, like=train)

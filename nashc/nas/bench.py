@@ -20,7 +20,7 @@ from scipy.stats import kendalltau, spearmanr
 from nashc.errors import NashcError
 from nashc.nas.architecture import parse
 from nashc.nas.job import SCORED_ON, open_images
-from nashc.nas.layout import layout, macs
+from nashc.nas.layout import total_macs
 from nashc.nas.proxies import Candidate, Proxy, combined
 from nashc.nas.proxies.candidate import Terms
 from nashc.nas.space import Space, load_space
@@ -55,9 +55,7 @@ class Group:
 
     @property
     def flops(self) -> np.ndarray:
-        return np.array(
-            [sum(macs(layout(parse(a, self.space), self.space)).values()) for a in self.architectures], np.float64
-        )
+        return np.array([total_macs(parse(a, self.space), self.space) for a in self.architectures], np.float64)
 
     @property
     def noise(self) -> float | None:

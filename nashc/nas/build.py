@@ -11,15 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nashc.nas.architecture import Architecture
-from nashc.nas.layout import Step, layout
+from nashc.nas.layout import WEIGHT_BITS, Step, layout
 from nashc.nas.space import Space
 from nashc.nn import AdderConv2d, ShiftConv2d
 from nashc.nn.adder import adder_conv2d
 from nashc.nn.adder_norm import WEIGHT_LEVELS, Rounding, round_through
 
 Made = TypeVar("Made", bound=nn.Module)
-SHIFT_BITS = 4
-"""Of a shift code: a sign and exponents 0 to -6, the lane that FACTS.md's table calls sign + 3-bit exponent."""
 
 
 class Gate(nn.Module):
@@ -46,7 +44,7 @@ class NormedLayer(nn.Module):
         if step.operator == "adder":
             self.conv = AdderConv2d(*window, bias=False)
         elif step.operator == "shift":
-            self.conv = ShiftConv2d(*window, bias=False, bits=SHIFT_BITS)
+            self.conv = ShiftConv2d(*window, bias=False, bits=WEIGHT_BITS["shift"])
         else:
             self.conv = nn.Conv2d(*window, bias=False)
         self.norm = nn.BatchNorm2d(step.outputs)

@@ -112,4 +112,9 @@ def _child(space: Space, parents: Sequence[Architecture], pool: Sequence[int], r
     if not pool:
         return sample(space, random)
     one, other = (parents[pool[min(random.choices(range(len(pool)), k=2))]] for _ in range(2))
+    return child_of(one, other, space, random)
+
+
+def child_of(one: Architecture, other: Architecture, space: Space, random: Random) -> Architecture:
+    """A mutation of one of them or of their crossover."""
     return mutate(crossover(one, other, random) if random.random() < CROSSED else one, space, random, RATE)

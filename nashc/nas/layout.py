@@ -11,8 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nashc.nas.architecture import Architecture, Block
-from nashc.nas.space import Space
+from nashc.nas.space import LETTERS, Space
 
+WEIGHT_BITS = {"conv": 8, "shift": 4, "adder": 8}
+"""By operator. A shift code is a sign and exponents 0 to -6: the lane of sign + 3-bit exponent in FACTS.md's table."""
 EXCITE_SHARE = 4
 """Squeeze-excite has a quarter of the block input's channels, as in EfficientNet."""
 
@@ -86,10 +88,15 @@ def layout(architecture: Architecture, space: Space) -> tuple[Step, ...]:
 
 def macs(steps: tuple[Step, ...]) -> dict[str, int]:
     """MAC-equivalents of an image by operator."""
-    found = {"conv": 0, "shift": 0, "adder": 0}
+    found = dict.fromkeys(LETTERS, 0)
     for step in steps:
         found[step.operator] += step.macs
     return found
+
+
+def total_macs(architecture: Architecture, space: Space) -> int:
+    """MAC-equivalents of an image, whatever the operators."""
+    return sum(step.macs for step in layout(architecture, space))
 
 
 def _mbconv(number: int, before: Step, width: int, block: Block, stride: int, *, excite: bool) -> list[Step]:

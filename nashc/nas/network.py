@@ -9,16 +9,10 @@ from __future__ import annotations
 from nashc.core.loops import LoopNest
 from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.nas.architecture import Architecture
-from nashc.nas.layout import Step, layout
+from nashc.nas.layout import WEIGHT_BITS, Step, layout
 from nashc.nas.space import Space
 
 IMAGE = "image"
-WEIGHTS = {
-    "conv": lambda name: Weights(name, 8),
-    "shift": lambda name: Weights(name, 4),
-    "adder": lambda name: Weights(name, 8),
-}
-"""By operator: 8-bit weights, or the 4-bit codes that the networks' shift layers have."""
 NODES = {"conv": "Conv", "shift": "ShiftConv", "adder": "AdderConv"}
 
 
@@ -66,7 +60,7 @@ def _window(step: Step, source: str) -> tuple[Layer, Tensor]:
     )  # fmt: skip
     layer = Layer(
         step.name, NODES[step.operator], Unit(step.operator), nest, (source, *filter(None, [step.added])), step.name,
-        WEIGHTS[step.operator](f"{step.name}.weight"), "relu" if step.relu else "",
+        Weights(f"{step.name}.weight", WEIGHT_BITS[step.operator]), "relu" if step.relu else "",
     )  # fmt: skip
     return layer, Tensor(step.name, step.outputs, out, out)
 
@@ -78,5 +72,5 @@ def _mean(name: str, source: str, step: Step) -> tuple[Layer, Tensor]:
 
 def _product(name: str, source: str, channels: int, outputs: int, activation: str, op: str) -> tuple[Layer, Tensor]:
     nest = LoopNest(1, outputs, channels, 1, 1, 1, 1, 1, 1)
-    weights = Weights(f"{name}.weight", 8)
+    weights = Weights(f"{name}.weight", WEIGHT_BITS["conv"])
     return Layer(name, op, Unit.CONV, nest, (source,), name, weights, activation), Tensor(name, outputs, 1, 1)

@@ -7,7 +7,7 @@ score, on the strongest multiplication-only accelerator; where no such network h
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import onnx
 import torch
 
 from nashc.artifact import Compiled
-from nashc.compiler import compile_model, compile_on, write
+from nashc.compiler import Progress, compile_model, compile_on, write
 from nashc.errors import NashcError
 from nashc.export import export
 from nashc.files import replacing
@@ -26,8 +26,8 @@ from nashc.nas.build import HybridNet, NormedLayer, build
 from nashc.nas.evolve import front
 from nashc.nas.job import Job
 from nashc.nas.layout import layout, macs
-from nashc.nas.search import CONV, FAMILIES, HYBRID, given_accelerator
-from nashc.nas.space import Space, conv_only
+from nashc.nas.search import CONV, FAMILIES, HYBRID, given_accelerator, spaces_of
+from nashc.nas.space import Space
 from nashc.nas.study import History, points
 from nashc.ops.adder_conv import STEP
 
@@ -39,7 +39,6 @@ GOOD_SHARE = 0.5
 """Pairs come from the better so many of the front: the fastest networks of a space are those that do least."""
 INPUT = "image"
 DSP_ONLY = "conv-only-dsp"
-Progress = Callable[[str, float], None]
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +85,7 @@ class Pareto(msgspec.Struct, frozen=True, kw_only=True):
 def candidates(job: Job, history: History) -> tuple[Found, ...]:
     """The history with scores among all, and which of them are on the front of their family: that of convolutions
     alone has those of the whole space, too, that turned out to be such."""
-    spaces = {HYBRID: job.space, CONV: conv_only(job.space)}
+    spaces = spaces_of(job.space)
     scored = history.scored()
     read = [parse(s.architecture, spaces[s.family]) for s in scored]
     known = [replace(s, family=CONV if is_conv(a) else HYBRID) for s, a in zip(scored, read, strict=True)]
@@ -200,15 +199,15 @@ def is_conv(architecture: Architecture) -> bool:
     return all(block.operator == "conv" for block in architecture.blocks)
 
 
-def space_of(found: Found, space: Space) -> Space:
-    """Where a candidate is from: convolutions may be no operator of the space itself."""
-    return conv_only(space) if found.family == CONV else space
+def architecture_of(found: Found, space: Space) -> Architecture:
+    """A candidate's network, of the job's space or of its convolutions alone."""
+    return parse(found.architecture, spaces_of(space)[found.family])
 
 
 def _compiled(job: Job, candidate: Found, folder: Path, seconds: float) -> Compiled:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "source.onnx"
-    export_net(build(parse(candidate.architecture, space_of(candidate, job.space)), job.space, job.seed), path)
+    export_net(build(architecture_of(candidate, job.space), job.space, job.seed), path)
     compiled = designed(job, path, seconds, alone=candidate.family == CONV)
     path.unlink()
     write(compiled, folder, {})

@@ -8,7 +8,7 @@ whole space and of its convolutions alone take turns, so that the multiplication
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -18,15 +18,17 @@ import numpy as np
 from nashc.artifact import Compiled
 from nashc.artifact import load as load_design
 from nashc.board import load_board
+from nashc.compiler import Progress
 from nashc.errors import NashcError
 from nashc.nas.architecture import Architecture, parse, sample, with_operator
 from nashc.nas.evolve import propose
 from nashc.nas.job import SCORED_ON, Job, open_images
-from nashc.nas.layout import layout, macs
+from nashc.nas.layout import total_macs
 from nashc.nas.network import network_of
 from nashc.nas.proxies import PROXIES, Candidate, combined
 from nashc.nas.space import Space, conv_only
-from nashc.nas.study import Claim, History, points
+from nashc.nas.study import History, Scored, points
+from nashc.nas.train import Images
 from nashc.search.fixed import Fixed
 from nashc.search.survey import Survey
 
@@ -34,7 +36,11 @@ HYBRID, CONV = "hybrid", "conv"
 FAMILIES = (HYBRID, CONV)
 SAMPLES = 6
 """Random networks of the space whose best options make the tables of the survey; and as many of each operator alone."""
-Progress = Callable[[str, float], None]
+
+
+def spaces_of(space: Space) -> Mapping[str, Space]:
+    """What candidates of a family are drawn from: convolutions may be no operator of the space itself."""
+    return {HYBRID: space, CONV: conv_only(space)}
 
 
 @dataclass
@@ -51,7 +57,7 @@ class Pricing:
         return self.survey.fps(network_of(architecture, self.space))
 
     def size(self, architecture: Architecture) -> float:
-        return float(sum(macs(layout(architecture, self.space)).values()))
+        return float(total_macs(architecture, self.space))
 
 
 def pricing(job: Job) -> Pricing:
@@ -73,12 +79,13 @@ def pricing(job: Job) -> Pricing:
     return made
 
 
-def check_inputs(job: Job) -> None:
-    """Raises NashcError where board, accelerator or images cannot be read: better before a folder remembers them."""
+def read_inputs(job: Job) -> Images:
+    """The images that a proxy sees. Raises NashcError where they, the board or the accelerator cannot be read: better
+    before a folder remembers them."""
     load_board(job.target)
     if job.accelerator:
         given_accelerator(job)
-    open_images(job.space, job.data, "train", SCORED_ON)
+    return open_images(job.space, job.data, "train", SCORED_ON)
 
 
 def given_accelerator(job: Job) -> Compiled:
@@ -92,11 +99,12 @@ def given_accelerator(job: Job) -> Compiled:
 class Worker:
     """One of any number of processes that score candidates of a study."""
 
-    def __init__(self, job: Job, history: History) -> None:
+    def __init__(self, job: Job, history: History, images: Images | None = None) -> None:
+        """`images` are those of `read_inputs`, if they are read already."""
         self.job, self.history = job, history
         self.proxy = PROXIES.get(job.proxy)
-        self.spaces: Mapping[str, Space] = {HYBRID: job.space, CONV: conv_only(job.space)}
-        images = open_images(job.space, job.data, "train", SCORED_ON)
+        self.spaces = spaces_of(job.space)
+        images = read_inputs(job) if images is None else images
         self.x, self.labels = images.batch(np.arange(len(images))), images.labels
         self.pricing = pricing(job)
 
@@ -130,11 +138,12 @@ class Worker:
         """Score one candidate; False where another worker has it, None where nothing new is left."""
         left = self.history.abandoned()
         claim = self.history.begin()
+        known = self.history.scored()
         if left is not None:
             family, architecture = left.family, parse(left.architecture, self.spaces[left.family])
         else:
             turn = claim.number % len(FAMILIES)
-            made = ((f, self._proposed(claim, f)) for f in (*FAMILIES[turn:], *FAMILIES[:turn]))
+            made = ((f, self._proposed(claim.number, f, known)) for f in (*FAMILIES[turn:], *FAMILIES[:turn]))
             found = next(((f, a) for f, a in made if a is not None), None)
             if found is None:
                 self.history.give_up(claim.number)
@@ -144,16 +153,14 @@ class Worker:
             return False
         candidate = Candidate(architecture, self.spaces[family], self.x, self.labels, self.job.seed)
         terms = self.proxy.terms(candidate)
-        known = [s.terms for s in self.history.scored()]
-        score = float(combined([*known, terms])[-1])
+        score = float(combined([*(s.terms for s in known), terms])[-1])
         return self.history.record(claim, terms, score, self.pricing.fps(architecture))
 
-    def _proposed(self, claim: Claim, family: str) -> Architecture | None:
+    def _proposed(self, number: int, family: str, known: list[Scored]) -> Architecture | None:
         space = self.spaces[family]
-        known = self.history.scored()
         table = points(known)
         own = [i for i, s in enumerate(known) if s.family == family]
         parents = [parse(known[i].architecture, space) for i in own]
-        random = Random(f"{self.job.seed} {claim.number}")
+        random = Random(f"{self.job.seed} {number}")
         seen = self.history.architectures()
         return propose(space, parents, table[own], seen, self.pricing.fps, self.pricing.size, random, self.job.min_fps)

@@ -35,7 +35,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kernels: tuple[int, ...] = (3,)
     expansions: tuple[int, ...] = (1,)
     excite: bool = False
-    operators: tuple[str, ...] = ("conv", "shift", "adder")
+    operators: tuple[str, ...] = tuple(LETTERS)
 
 
 class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -52,14 +52,6 @@ class Scored:
     fps: float
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A candidate that this worker is to score; `number` seeds what is random about it."""
-
-    trial: Trial
-    number: int
-
-
 class History:
     """The study of one search. Raises NashcError where the storage cannot be used or is of another search."""
 
@@ -96,22 +88,22 @@ class History:
         trials = self._trials(TrialState.COMPLETE, TrialState.RUNNING)
         return {t.user_attrs[ARCHITECTURE] for t in trials if ARCHITECTURE in t.user_attrs}
 
-    def begin(self) -> Claim:
-        """A new number."""
+    def begin(self) -> Trial:
+        """A candidate that this worker is to score; its number seeds what is random about it."""
         with self._told():
             trial = self.study.ask()
             trial.set_user_attr(BEGUN, time.time())
-        return Claim(trial, trial.number)
+        return trial
 
-    def claim(self, claim: Claim, family: str, architecture: str) -> bool:
+    def claim(self, claim: Trial, family: str, architecture: str) -> bool:
         """Take an architecture; False, and the number is given up, where another worker has it.
 
         Whoever says so first and then sees nobody else has it. Of two that see each other, the later number gives way
         at once, and the earlier one looks again before it does.
         """
         with self._told():
-            claim.trial.set_user_attr(FAMILY, family)
-            claim.trial.set_user_attr(ARCHITECTURE, architecture)
+            claim.set_user_attr(FAMILY, family)
+            claim.set_user_attr(ARCHITECTURE, architecture)
         for _ in range(LOOKS):
             trials = self._trials(TrialState.COMPLETE, TrialState.RUNNING)
             same = [t.number for t in trials if t.user_attrs.get(ARCHITECTURE) == architecture]
@@ -123,12 +115,12 @@ class History:
         self.give_up(claim.number)
         return False
 
-    def record(self, claim: Claim, terms: Terms, score: float, fps: float) -> bool:
+    def record(self, claim: Trial, terms: Terms, score: float, fps: float) -> bool:
         """False where another worker took the candidate for abandoned: the score is that one's to give."""
         with self._told():
             try:
-                claim.trial.set_user_attr(TERMS, json.dumps(dict(terms)))
-                self.study.tell(claim.trial, [score, fps])
+                claim.set_user_attr(TERMS, json.dumps(dict(terms)))
+                self.study.tell(claim, [score, fps])
             except optuna.exceptions.UpdateFinishedTrialError:
                 return False
         return True

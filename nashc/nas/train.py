@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, distributed, nn
 from torch.nn import functional
@@ -32,6 +31,7 @@ from nashc.nas.processes import device, place
 from nashc.nas.recipe import Recipe
 from nashc.nn import AdderConv2d, ShiftConv2d
 from nashc.nn.augment import moved_and_flipped
+from nashc.nn.weights import read_checkpoint
 
 MOMENTUM = 0.9
 LEAST_BATCH = 2
@@ -85,12 +85,6 @@ class Images:
         return made.contiguous(memory_format=torch.channels_last)
 
 
-def run_note(images: Images, recipe: Recipe, processes: int, note: str) -> str:
-    """A digest of all that decides the weights, for checkpoints and finished weights; `note` names the network."""
-    text = json.dumps([asdict(recipe), images.digest, processes, note])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 class Trainer:
     """A network on its way. `step` counts; `steps` is the whole of the recipe."""
 
@@ -109,7 +103,13 @@ class Trainer:
         self.per_epoch = len(images) // recipe.batch
         self.step, self.steps = 0, self.per_epoch * recipe.epochs
         self.optimiser = torch.optim.SGD(_groups(net, recipe), lr=0.0, momentum=MOMENTUM, nesterov=True)
-        self.note = run_note(images, recipe, self.processes, note)
+        self.about = note
+
+    @cached_property
+    def note(self) -> str:
+        """A digest of all that decides the weights, for checkpoints and finished weights."""
+        text = json.dumps([asdict(self.recipe), self.images.digest, self.processes, self.about])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def run(self, *, until: int | None = None, checkpoint: Path | None = None, every: float = 60.0,
             progress: Callable[[Progress], None] | None = None) -> None:  # fmt: skip
@@ -201,12 +201,7 @@ class Trainer:
         """Go on from a checkpoint, if the file exists. Raises NashcError where it is of another run."""
         if not path.is_file():
             return False
-        try:
-            with safe_open(path, "pt") as file:
-                said = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, ValueError) as error:
-            raise NashcError(f"no checkpoint: {error}", where=str(path), hint="delete it to start anew") from None
+        tensors, said = read_checkpoint(path)
         if said.get("note") != self.note or not said.get("step", "").isdecimal():
             raise NashcError(
                 "the checkpoint is of another network, other images or another recipe",
@@ -228,11 +223,24 @@ def accuracy(net: nn.Module, images: Images, batch: int = 500) -> float:
     training = net.training
     net.eval()
     where = next(net.parameters()).device
+    found = share_right(lambda x: net(x.to(where)).cpu(), images, batch)
+    net.train(training)
+    return found
+
+
+def share_right(
+    scores_of: Callable[[Tensor], Tensor],
+    images: Images,
+    batch: int = 500,
+    progress: Callable[[float], None] | None = None,
+) -> float:
+    """Share of images whose highest score is at their label, for whatever gives scores [N, classes] of images."""
     right = 0
     for start in range(0, len(images), batch):
         index = np.arange(start, min(start + batch, len(images)))
-        right += int((net(images.batch(index).to(where)).argmax(1).cpu() == images.labels[index]).sum())
-    net.train(training)
+        right += int((scores_of(images.batch(index)).argmax(1) == images.labels[index]).sum())
+        if progress is not None:
+            progress(start / len(images))
     return right / len(images)
 
 

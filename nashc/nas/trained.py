@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnx
+import torch
+from torch import Tensor
 
 from nashc.artifact import Compiled
-from nashc.compiler import write
+from nashc.compiler import Progress, write
 from nashc.data import Preprocess
 from nashc.errors import NashcError
 from nashc.files import replacing
@@ -27,17 +28,15 @@ from nashc.nas.pairs import INPUT, SEARCH_SECONDS, designed, export_net, is_conv
 from nashc.nas.processes import place
 from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space
-from nashc.nas.train import Images, Trainer, accuracy
+from nashc.nas.train import Images, Trainer, accuracy, share_right
 from nashc.nas.train import Progress as TrainProgress
 from nashc.nn import load, save
 from nashc.nn.weights import metadata
 from nashc.runtime import Session
 
 WEIGHTS, CHECKPOINT, FLOAT, INTEGER = "weights.safetensors", "checkpoint.safetensors", "float.onnx", "integer.onnx"
-BATCH = 500
 CALIBRATION = 256
 """Images that the integer model's ranges come from."""
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +142,17 @@ def _integer_model(space: Space, lesson: Lesson, folder: Path, progress: Progres
     onnx.helper.set_model_props(model, preprocess.metadata())
     with replacing(folder / INTEGER) as written:
         onnx.save(model, written)
-    session, images = Session(model), lesson.test
-    right = 0
-    for start in range(0, len(images), BATCH):
-        index = np.arange(start, min(start + BATCH, len(images)))
-        (scores,) = session.run({INPUT: images.batch(index).contiguous().numpy()}).values()
-        right += int((scores.argmax(1) == images.labels.numpy()[index]).sum())
+    session = Session(model)
+
+    def scores_of(x: Tensor) -> Tensor:
+        (scores,) = session.run({INPUT: x.contiguous().numpy()}).values()
+        return torch.from_numpy(scores)
+
+    def shown(share: float) -> None:
         if progress is not None:
-            progress(f"accuracy of {folder.name}", start / len(images))
-    return right / len(images)
+            progress(f"accuracy of {folder.name}", share)
+
+    return share_right(scores_of, lesson.test, progress=shown)
 
 
 def _preprocess(space: Space, images: Images) -> Preprocess:

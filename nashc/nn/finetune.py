@@ -21,7 +21,6 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from nashc.nn.adder_norm import AdderNorm, Rounding
 from nashc.nn.augment import moved_and_flipped
 from nashc.nn.distill import Distillation
 from nashc.nn.graph import Graph
+from nashc.nn.weights import read_checkpoint
 
 Array = NDArray[Any]
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -315,11 +315,10 @@ class _Run:
         path = self.options.checkpoint / CHECKPOINT
         if not path.is_file():
             return False
+        tensors, said = read_checkpoint(path)
         try:
-            with safe_open(path, "pt") as file:
-                state = json.loads((file.metadata() or {}).get("state", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, ValueError) as error:
+            state = json.loads(said.get("state", "{}"))
+        except ValueError as error:
             raise NashcError(f"no checkpoint: {error}", where=str(path), hint="delete it to start anew") from None
         if state.get("fingerprint") != self.fingerprint:
             raise NashcError(

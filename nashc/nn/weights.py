@@ -36,6 +36,15 @@ def metadata(path: str | Path) -> dict[str, str]:
         raise NashcError(f"no safetensors file: {error}", where=str(path), hint="write it with nashc.nn.save") from None
 
 
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a training that goes on. Raises NashcError for a file that is no safetensors file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise NashcError(f"no checkpoint: {error}", where=str(path), hint="delete it to start anew") from None
+
+
 def load(module: nn.Module, path: str | Path) -> nn.Module:
     """Read the state that `save` wrote into module, in place, and return it.
 

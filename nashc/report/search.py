@@ -12,7 +12,7 @@ from rich.text import Text
 from nashc.files import replacing
 from nashc.nas.job import Job, load_job, save_job
 from nashc.nas.pairs import Found, Pair, Pareto, finish
-from nashc.nas.search import CONV, HYBRID, Worker, check_inputs
+from nashc.nas.search import CONV, HYBRID, Worker, read_inputs
 from nashc.nas.strategies.run import run_strategy
 from nashc.nas.study import open_history
 from nashc.report.progress import progress_bar
@@ -22,11 +22,11 @@ from nashc.report.text import cell, figure, percent, safe, table
 def search_shown(job: Job, folder: Path, seconds: float | None, design_seconds: float, storage: str = "") -> Pareto:
     """Search, or go on with the search of that folder, and write its result there. `storage`: with its password."""
     job.check()
-    check_inputs(job)
+    images = read_inputs(job)
     save_job(job, folder)
     history = open_history(job, folder, storage)
     with progress_bar() as progress:
-        Worker(job, history).run(seconds, progress)
+        Worker(job, history, images).run(seconds, progress)
         made = finish(job, history, folder, design_seconds, progress)
     if has_matplotlib():
         draw(made, folder / "pareto.png")

@@ -10,15 +10,16 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
+from nashc.compiler import Progress
 from nashc.errors import NashcError, did_you_mean
 from nashc.nas.architecture import parse
 from nashc.nas.job import Job, train_and_test
-from nashc.nas.pairs import Pareto, pair_of, save, space_of
+from nashc.nas.pairs import Pareto, architecture_of, pair_of, save
 from nashc.nas.pairs import load as load_pareto
 from nashc.nas.processes import place
 from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space
-from nashc.nas.trained import Lesson, Progress, Trained, finished, train_network
+from nashc.nas.trained import Lesson, Trained, finished, train_network
 from nashc.report.progress import note, progress_bar
 from nashc.report.search import draw, has_matplotlib
 from nashc.report.text import figure, safe
@@ -51,8 +52,7 @@ def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
         for i, pair in enumerate(made.pairs):
             if names and pair.folder not in names:
                 continue
-            found = made.candidates[pair.candidate]
-            architecture = parse(found.architecture, space_of(found, space))
+            architecture = architecture_of(made.candidates[pair.candidate], space)
             done = finished(architecture, made.job, lesson, folder / pair.folder, progress)
             if done is None:
                 continue

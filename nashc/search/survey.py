@@ -63,7 +63,8 @@ class Survey:
 
     def __init__(self, board: Board, options: Options, samples: Sequence[Network]) -> None:
         self.board = board if options.clock_mhz is None else replace(board, clock_mhz=options.clock_mhz)
-        self.options = replace(options, batch=options.batch or DEFAULT_BATCH, clock_mhz=None)
+        self.batch = options.batch or DEFAULT_BATCH
+        self.options = replace(options, batch=self.batch, clock_mhz=None)
         self.tables: dict[Key, Table] = {}
         found: dict[Key, list[SlotOptions]] = {}
         for network in samples:
@@ -81,21 +82,20 @@ class Survey:
     def survey(self, network: Network) -> Surveyed | None:
         """The least interval and the lanes that reach it; None where nothing fits the board."""
         nodes = Nodes(network, self.board, self.options)
-        batch = self.options.batch or DEFAULT_BATCH
         slots, costs = [], []
         for slot in partitions(network)[0]:
             table = self._table_of(slot, network)
             if table is None:
                 return None
-            bounded, cost = _lean(table, slot, network, nodes)
+            bounded, cost = _lean(table, slot, network, self.batch, nodes)
             slots.append(bounded)
             costs.append(cost)
         found = least_interval(slots, costs, slot_limits(self.board, nodes.limit, slots, 0))
         if found is None or not found[1]:
             return None
         most_pages = nodes.limit.bram18 // 2 // PAGE_BANKS if self.options.memory_plan else 0
-        node = Node((0, 0, 0), slots, batch, 0, most_pages)
-        cycles = max(found[0], nodes.unavoidable(node), nodes.host_cycles * batch) / batch
+        node = Node((0, 0, 0), slots, self.batch, 0, most_pages)
+        cycles = max(found[0], nodes.unavoidable(node), nodes.host_cycles * self.batch) / self.batch
         return Surveyed(
             cycles, {s.options.slot.name: int(s.options.lanes[i]) for s, i in zip(slots, found[1], strict=True)}
         )
@@ -113,9 +113,7 @@ class Survey:
     def _bounded(self, network: Network, slots: Sequence[Slot]) -> list[BoundedSlot]:
         nodes = Nodes(network, self.board, self.options)
         return [
-            bounded_slot(
-                nodes.options_of(s), network, self.options.batch or 1, nodes.machine, nodes.dram_bits, nodes.space
-            )
+            bounded_slot(nodes.options_of(s), network, self.batch, nodes.machine, nodes.dram_bits, nodes.space)
             for s in slots
         ]
 
@@ -138,11 +136,11 @@ class Survey:
         return Table(options, slot_costs(options, range(len(options.luts))))
 
 
-def _lean(table: Table, slot: Slot, network: Network, nodes: Nodes) -> tuple[BoundedSlot, np.ndarray]:
+def _lean(table: Table, slot: Slot, network: Network, batch: int, nodes: Nodes) -> tuple[BoundedSlot, np.ndarray]:
     """The slot's options that no other one beats on this network, and what they cost."""
     total = np.zeros(len(table.options), dtype=np.int64)
     for i in slot.layers:
-        work = without_extras(work_of(network, network.layers[i], nodes.options.batch or DEFAULT_BATCH))
+        work = without_extras(work_of(network, network.layers[i], batch))
         if work not in table.bounds:
             table.bounds[work] = busy_bound(table.options, work, nodes.machine, nodes.dram_bits)
         total += table.bounds[work]

@@ -8,13 +8,14 @@ from random import Random
 
 import numpy as np
 
+from nashc.compiler import Progress
 from nashc.nas.architecture import sample
 from nashc.nas.job import Job, train_and_test
-from nashc.nas.layout import layout, macs
+from nashc.nas.layout import total_macs
 from nashc.nas.search import pricing
 from nashc.nas.strategies.task import STRATEGIES, Outcome, Task
 from nashc.nas.train import Images
-from nashc.nas.trained import WEIGHTS, Lesson, Progress, Trained, delivered
+from nashc.nas.trained import WEIGHTS, Lesson, Trained, delivered
 from nashc.nn import save
 
 SAMPLES = 200
@@ -38,7 +39,7 @@ def median_macs(job: Job) -> float:
     """Of random networks of the job's space."""
     random = Random(job.seed)
     drawn = (sample(job.space, random) for _ in range(SAMPLES))
-    return float(np.median([sum(macs(layout(a, job.space)).values()) for a in drawn]))
+    return float(np.median([total_macs(a, job.space) for a in drawn]))
 
 
 def run_strategy(

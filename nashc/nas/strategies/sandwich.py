@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nashc.nas.architecture import Architecture
-from nashc.nas.layout import layout, macs
+from nashc.nas.layout import total_macs
 from nashc.nas.recipe import Recipe
 from nashc.nas.supernet import Supernet
 from nashc.nas.train import Images, Trainer
@@ -37,7 +37,7 @@ class SandwichTrainer(Trainer):
         """The sum over the step's subnets."""
         drawn = self.draw(Random(f"{self.recipe.seed} {self.step}"))
         self.users = Counter(layer for architecture in drawn for layer in self.supernet.places(architecture))
-        self.work += sum(sum(macs(layout(a, self.supernet.space)).values()) for a in drawn)
+        self.work += sum(total_macs(a, self.supernet.space) for a in drawn)
         first, *others = drawn
         scores = self.supernet(x, first)
         total = functional.cross_entropy(scores, labels, label_smoothing=self.recipe.label_smoothing)

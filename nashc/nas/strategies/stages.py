@@ -10,8 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from nashc.errors import NashcError
-from nashc.nas.architecture import Architecture, crossover, mutate, sample
+from nashc.nas.architecture import Architecture, sample
 from nashc.nas.build import HybridNet
+from nashc.nas.evolve import child_of
 from nashc.nas.job import SCORED_ON
 from nashc.nas.proxies import PROXIES, Candidate, combined
 from nashc.nas.proxies.candidate import Terms
@@ -22,8 +23,6 @@ from nashc.nas.train import Trainer, accuracy
 
 PARENTS, FOUNDERS = 16, 0.5
 """The best so many are parents, once this share of all candidates was drawn at random."""
-CROSSED, RATE = 0.5, 0.12
-"""Share of the children that have two parents, and of their axes that mutate."""
 ATTEMPTS = 1000
 CALIBRATED_ON = 4
 """Batches for the BN statistics of a subnet."""
@@ -45,8 +44,7 @@ def new_candidate(
     for _ in range(ATTEMPTS):
         if evolved and ranked:
             one, other = random.choices(ranked[:PARENTS], k=2)
-            crossed = crossover(one, other, random) if random.random() < CROSSED else one
-            child = mutate(crossed, task.space, random, RATE)
+            child = child_of(one, other, task.space, random)
         else:
             child = sample(task.space, random)
         if str(child) not in seen and task.fast(child):

@@ -11,7 +11,7 @@ from math import isfinite
 from nashc.errors import NashcError
 from nashc.nas.architecture import Architecture
 from nashc.nas.build import HybridNet
-from nashc.nas.layout import layout, macs
+from nashc.nas.layout import total_macs
 from nashc.nas.proxies import PROXIES
 from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space
@@ -66,7 +66,7 @@ class Task:
 
     def size(self, architecture: Architecture) -> int:
         """MAC-equivalents of an image."""
-        return sum(macs(layout(architecture, self.space)).values())
+        return total_macs(architecture, self.space)
 
 
 @dataclass(frozen=True, slots=True)
