@@ -70,6 +70,8 @@ class Search(Nodes):
             raise NashcError("no node of the model runs on the accelerator", hint="see 'nashc inspect MODEL'")
         nodes = self.nodes()
         best, value = self.descend(nodes)
+        if best is None and self.options.objective == "fps":
+            best, value = self.any_written_out(nodes)
         if best is None and self.least_ms < float("inf"):
             raise NashcError(
                 f"no design found keeps --max-latency-ms {self.options.max_latency_ms:g}",
@@ -224,13 +226,24 @@ class Search(Nodes):
             elif self.size(node) > WRITTEN_OUT or self.options.objective != "fps":
                 node.closed = True
             else:
-                best, value = self.write_out(node, best, value)
+                found, value = self.write_out(node, best, value)
+                best = found or best
+
+    def any_written_out(self, nodes: list[Node]) -> tuple[Planned | None, float]:
+        """A plan of the first small node that has one. Tuning starts from a few accelerators of a node, and may miss
+        the only ones that fit."""
+        for node in sorted(nodes, key=lambda n: (n.bound, n.key)):
+            if node.slots and self.size(node) <= WRITTEN_OUT:
+                best, value = self.write_out(node, None, float("inf"))
+                if best is not None:
+                    return best, value
+        return None, float("inf")
 
     def size(self, node: Node) -> int:
         least_share = self.space.least_share(self.dram_bits)
         return self.space.accelerators([len(slot.options) for slot in node.slots], least_share)
 
-    def write_out(self, node: Node, best: Planned, value: float) -> tuple[Planned, float]:
+    def write_out(self, node: Node, best: Planned | None, value: float) -> tuple[Planned | None, float]:
         """Bound and, where that may pay, plan every accelerator of a node, in the order of their busy bounds."""
         node.closed = True
         tuner = self.tuner(node)

@@ -19,6 +19,8 @@ from small import COMPUTE, networks, slower_memory
 
 from nashc.board import load_board
 from nashc.core.design import Placement, accepts
+from nashc.core.loops import LoopNest
+from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PAGE_BANKS, PAGE_BITS, pages
@@ -214,6 +216,21 @@ def cases(draw):
     assume(len(network.layers) <= 3 and max(map(len, partitions(network))) <= 2)
     board = slower_memory(BOARD, draw(st.sampled_from([0.8, 0.25])))
     return network, board, Options(max_bram36=draw(st.sampled_from([None, 100, 70, 50, 35])))
+
+
+def test_an_accelerator_that_tuning_misses_is_found():
+    vector = LoopNest(32, 1, 1, 8, 8, 3, 3, 8, 8, pad=(1, 1, 1, 1))
+    conv = LoopNest(1, 16, 32, 8, 8, 3, 3, 8, 8, pad=(1, 1, 1, 1))
+    network = Network(
+        "two layers",
+        (Layer("l0", "Conv", Unit.VECTOR, vector, ("t0",), "t1"),
+         Layer("l1", "Conv", Unit.CONV, conv, ("t1",), "t2", Weights("w1"))),
+        (Tensor("t0", 32, 8, 8), Tensor("t1", 32, 8, 8), Tensor("t2", 16, 8, 8)),
+        ("t0",), ("t2",),
+    )  # fmt: skip
+    board, options = slower_memory(BOARD, 0.25), Options(max_bram36=35)
+    found = Search(network, board, options, space=SPACE).run()
+    assert found.certificate.value == Oracle(network, board, options).run().best
 
 
 @pytest.mark.filterwarnings("error")
