@@ -125,7 +125,7 @@ def delivered(
 ) -> Trained:
     """Everything that follows the training, which took so many seconds."""
     export_net(net, folder / FLOAT)
-    reached = _integer_model(job.space, lesson, folder, progress)
+    reached = integer_model(job.space, lesson, folder, progress)
     if progress is not None:
         progress(f"accelerator of {folder.name}", 0.0)
     compiled = designed(job, folder / INTEGER, SEARCH_SECONDS, alone=is_conv(net.architecture))
@@ -133,7 +133,7 @@ def delivered(
     return Trained(accuracy(net, lesson.test), reached, compiled, round(seconds, 1))
 
 
-def _integer_model(space: Space, lesson: Lesson, folder: Path, progress: Progress | None) -> float:
+def integer_model(space: Space, lesson: Lesson, folder: Path, progress: Progress | None) -> float:
     """Write it, and run it on the test images in the runtime: the share that it classifies right."""
     preprocess = _preprocess(space, lesson.train)
     original = open_original(folder / FLOAT, {INPUT: (1, space.channels, space.resolution, space.resolution)})

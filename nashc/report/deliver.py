@@ -14,6 +14,7 @@ from nashc.core.options import Options
 from nashc.report.progress import progress_bar
 from nashc.report.tables import design_report, host_layers
 from nashc.report.text import render, safe
+from nashc.report.written import REPORT, design_page
 from nashc.search.compiled import library
 
 
@@ -27,13 +28,13 @@ def compile_to(
     *,
     strict: bool = False,
 ) -> Compiled:
-    """Compile and, if `out` is given, write design.json, model.onnx and report.txt into it."""
+    """Compile and, if `out` is given, write design.json, model.onnx, report.html and report.txt into it."""
     if out is not None:
         check_out(Path(out))
     with progress_bar() as progress:
         compiled = compile_model(model, target, shapes, options, baselines, strict=strict, progress=progress)
     if out is not None:
-        write(compiled, out, {"report.txt": render(design_report(compiled))})
+        write(compiled, out, {"report.txt": render(design_report(compiled)), REPORT: design_page(compiled)})
     return compiled
 
 
@@ -41,7 +42,7 @@ def human_form(compiled: Compiled, out: str | None, *, verbose: bool = False) ->
     """The report and where the files are."""
     parts = [design_report(compiled, verbose=verbose)]
     if out is not None:
-        names = ", ".join(str(Path(out) / name) for name in ("design.json", "model.onnx", "report.txt"))
+        names = ", ".join(str(Path(out) / name) for name in ("design.json", "model.onnx", REPORT, "report.txt"))
         parts.append(Group(Text(f"wrote {safe(names)}")))
     return Group(*parts)
 

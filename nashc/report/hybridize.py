@@ -14,11 +14,15 @@ from nashc.hybridize.fidelity import Fidelity
 from nashc.hybridize.files import Job, Made, hybridize_files
 from nashc.hybridize.integers import BASE
 from nashc.hybridize.pipeline import Hybrid, Point
+from nashc.report.html.page import page
+from nashc.report.html.pareto import curve_data
 from nashc.report.progress import progress_bar
 from nashc.report.text import cell, figure, percent, safe, table
+from nashc.report.written import write_page
 from nashc.runtime.accuracy import Measured
 
 PICTURES = (".png", ".svg", ".pdf")
+PAGE = ".html"
 
 
 def hybridize_shown(job: Job, plot: str | None = None) -> Made:
@@ -52,7 +56,11 @@ def hybridize_report(made: Made, *, verbose: bool = False) -> Group:
 
 
 def draw(made: Made, path: str) -> None:
-    """FPS over what is lost, a mark for each point. Raises NashcError without matplotlib."""
+    """FPS over what is lost, a mark for each point. Raises NashcError without matplotlib, which a page does not need."""
+    if Path(path).suffix == PAGE:
+        data = curve_data(Path(made.job.out).with_suffix(".json"), Path(path))
+        write_page(page(data["name"], "pareto", data), Path(path))
+        return
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 
     hybrid = made.hybrid
@@ -80,10 +88,11 @@ def draw(made: Made, path: str) -> None:
 
 
 def _check_plot(path: str) -> None:
+    if Path(path).suffix == PAGE:
+        return
     if Path(path).suffix not in PICTURES:
-        raise NashcError(
-            "no picture that can be drawn", where=path, hint=f"give --plot FILE with {', '.join(PICTURES)}"
-        )
+        hint = f"give --plot FILE with {', '.join((PAGE, *PICTURES))}"
+        raise NashcError("no picture that can be drawn", where=path, hint=hint)
     try:
         import matplotlib  # noqa: F401, PLC0415 - an extra
     except ImportError:

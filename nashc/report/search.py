@@ -9,14 +9,18 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from nashc.artifact import load
 from nashc.files import replacing
 from nashc.nas.job import Job, load_job, save_job
-from nashc.nas.pairs import Found, Pair, Pareto, finish
+from nashc.nas.pairs import PARETO_FILE, Found, Pair, Pareto, finish
 from nashc.nas.search import CONV, HYBRID, Worker, read_inputs
 from nashc.nas.strategies.run import run_strategy
 from nashc.nas.study import open_history
+from nashc.report.html.page import page
+from nashc.report.html.pareto import pareto_data
 from nashc.report.progress import progress_bar
 from nashc.report.text import cell, figure, percent, safe, table
+from nashc.report.written import DESIGN, PARETO_PAGE, REPORT, design_page, write_page
 
 
 def search_shown(job: Job, folder: Path, seconds: float | None, design_seconds: float, storage: str = "") -> Pareto:
@@ -28,9 +32,20 @@ def search_shown(job: Job, folder: Path, seconds: float | None, design_seconds: 
     with progress_bar() as progress:
         Worker(job, history, images).run(seconds, progress)
         made = finish(job, history, folder, design_seconds, progress)
+    draw_all(made, folder)
+    return made
+
+
+def draw_all(made: Pareto, folder: Path) -> None:
+    """A page for each pair whose design is newer than its page, pareto.html, and pareto.png where matplotlib is."""
+    for pair in made.pairs:
+        design, shown = folder / pair.folder / DESIGN, folder / pair.folder / REPORT
+        if not shown.exists() or shown.stat().st_mtime < design.stat().st_mtime:
+            write_page(design_page(load(design)), shown)
+    data = pareto_data(folder / PARETO_FILE, folder / PARETO_PAGE)
+    write_page(page(data["name"], "pareto", data), folder / PARETO_PAGE)
     if has_matplotlib():
         draw(made, folder / "pareto.png")
-    return made
 
 
 def join_shown(folder: Path, seconds: float | None, data: str | None = None, storage: str = "") -> int:
@@ -82,11 +97,11 @@ def search_report(made: Pareto, folder: Path) -> Group:
             if pair.rival >= 0:
                 other = made.pairs[pair.rival]
                 shown.add_row(*_row(other, found[other.candidate], _beside(pair, other, found)))
-    files = ["pareto.json", *(["pareto.png"] if (folder / "pareto.png").exists() else [])]
+    files = [name for name in (PARETO_FILE, PARETO_PAGE, "pareto.png") if (folder / name).exists()]
     parts += [shown, Text(LEGEND, style="dim")]
     if any(pair.accuracy is None for pair in made.pairs):
         parts.append(Text(f"Weights of models without an accuracy are random: nashc train {safe(str(folder))}"))
-    what = f"{len(made.pairs)} folders of model.onnx and design.json in {safe(str(folder))}"
+    what = f"{len(made.pairs)} folders of model.onnx, design.json and report.html in {safe(str(folder))}"
     parts.append(Text(f"wrote {', '.join(files)} and {what}"))
     return Group(*parts)
 

@@ -21,7 +21,7 @@ from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space
 from nashc.nas.trained import Lesson, Trained, finished, train_network
 from nashc.report.progress import note, progress_bar
-from nashc.report.search import draw, has_matplotlib
+from nashc.report.search import draw_all
 from nashc.report.text import figure, safe
 
 DISTIL = 0.5
@@ -64,8 +64,8 @@ def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
             )
             made = msgspec.structs.replace(made, pairs=tuple(pairs))
             save(made, folder)
-    if has_matplotlib() and place()[0] == 0:
-        draw(made, folder / "pareto.png")
+    if place()[0] == 0:
+        draw_all(made, folder)
     return made
 
 

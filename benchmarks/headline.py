@@ -1,0 +1,175 @@
+"""The pairs of a search on CIFAR-10 beside their multiplication-only rivals, trained alike: speed and integer accuracy.
+
+    nashc search --space resnet-cifar --target fpga-zc706 --data CIFAR -o RUN --candidates 600 --pairs 3
+    python benchmarks/headline.py CIFAR RUN [RUN ...] [--epochs 8] [--seeds 3] [--out out/headline]
+
+Every network is trained from scratch, as often as there are seeds, with the space's recipe but for the epochs; it is
+quantised, and the integer model classifies all test images in the runtime. The rival, convolutions alone, is compiled
+three times: one 8x8 MAC on a DSP, two packed on one, and DSPs with MACs in LUTs, which is the search's own rival. The
+smallest networks come first. A run that was interrupted goes on, checkpoints included; OUT/results.jsonl has a line for
+each network and seed that is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nashc.artifact import load
+from nashc.compiler import target_board
+from nashc.core.design import Design
+from nashc.core.network import Network, Unit
+from nashc.core.options import Options
+from nashc.nas.job import train_and_test
+from nashc.nas.pairs import Pareto, architecture_of, export_net
+from nashc.nas.pairs import load as load_pareto
+from nashc.nas.trained import FLOAT, Lesson, integer_model, train_network
+from nashc.search.baselines import without_lut_macs
+from nashc.search.solve import solve
+
+SEARCH_SECONDS = 60.0
+"""Of each accelerator search, the same for a pair and its rivals."""
+RIVALS = ("DSP", "DSP packed", "DSP packed + LUT")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cifar")
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("out/headline"))
+    return parser.parse_args()
+
+
+def lines(path: Path) -> list[dict]:
+    """What a results file has; a line that was cut off counts as none."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def note(path: Path, row: dict) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    print(row, file=sys.stderr, flush=True)
+
+
+def packs_none(network: Network) -> Network:
+    """The network as if no two of its weights could share a DSP."""
+    return replace(
+        network,
+        layers=tuple(
+            replace(layer, weights=replace(layer.weights, symmetric=False))
+            if layer.unit is Unit.CONV and layer.weights is not None
+            else layer
+            for layer in network.layers
+        ),
+    )
+
+
+def designs(folder: Path, target: str, *, rival: bool) -> dict[str, Design]:
+    """The designs of one network by name: its own, or the three of a rival."""
+    network, options = load(folder / "design.json").design.network, Options(budget_seconds=SEARCH_SECONDS)
+    board = target_board(target, options)
+    if not rival:
+        return {"hybrid": solve(network, board, options)}
+    dsp = without_lut_macs(board)
+    wanted = ((packs_none(network), dsp), (network, dsp), (network, board))
+    return {name: solve(own, where, options) for name, (own, where) in zip(RIVALS, wanted, strict=True)}
+
+
+def main() -> None:
+    options = parsed()
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = options.out / "results.jsonl"
+    jobs = []  # (MACs, run, pair or rival, the pair that it belongs to)
+    for run in options.runs:
+        made = load_pareto(run)
+        for pair in made.pairs:
+            if pair.rival >= 0:
+                for one in (pair, made.pairs[pair.rival]):
+                    jobs.append((sum(made.candidates[pair.candidate].macs.values()), run, made, one, pair))
+    jobs.sort(key=lambda job: job[0])
+    for _, run, made, one, pair in jobs:
+        if not any(r["kind"] == "design" and r["network"] == f"{run.name}/{one.folder}" for r in lines(results)):
+            found = designs(run / one.folder, made.job.target, rival=one is not pair)
+            for name, design in found.items():
+                note(results, {"kind": "design", "network": f"{run.name}/{one.folder}", "name": name,
+                               "fps": round(design.fps, 1), "gops": round(design.gops, 2),
+                               "gap": design.certificate.gap})  # fmt: skip
+    space = jobs[0][2].job.space
+    train, test, _ = train_and_test(space, options.cifar)
+    trained: dict[str, None] = {}
+    for _, run, made, one, _pair in jobs:
+        for seed in range(options.seeds):
+            architecture = architecture_of(made.candidates[one.candidate], space)
+            name = f"{architecture} {options.epochs} {seed}"
+            if name in trained or any(r["kind"] == "trained" and r["name"] == name for r in lines(results)):
+                continue
+            trained[name] = None
+            lesson = Lesson(train, test, replace(space.recipe, epochs=options.epochs, seed=seed))
+            folder = options.out / f"{run.name}-{one.folder}-s{seed}-e{options.epochs}"
+            net = train_network(architecture, space, lesson, folder)
+            export_net(net, folder / FLOAT)
+            reached = integer_model(space, lesson, folder)
+            note(results, {"kind": "trained", "name": name, "architecture": str(architecture), "seed": seed,
+                           "epochs": options.epochs, "integer_accuracy": reached})  # fmt: skip
+    print(table(options.runs, lines(results), options.epochs))
+
+
+def table(runs: list[Path], found: list[dict], epochs: int) -> str:
+    """A line for each pair and kind of rival: ratios, and the difference of the mean accuracies."""
+    rows = [
+        "| board | pair | rival | lanes of the rival | FPS | rival's | FPS ratio | throughput ratio | accuracy % | "
+        "rival's | difference |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        made = load_pareto(run)
+        for pair in made.pairs:
+            if pair.rival >= 0:
+                rows += _rows(made, run, pair, found, epochs)
+    return "\n".join(rows)
+
+
+def _rows(made: Pareto, run: Path, pair, found: list[dict], epochs: int) -> list[str]:
+    rival = made.pairs[pair.rival]
+    names = [made.candidates[one.candidate].architecture for one in (pair, rival)]
+    reached = [
+        100 * np.array([r["integer_accuracy"] for r in found
+                        if r["kind"] == "trained" and r["architecture"] == name and r["epochs"] == epochs])
+        for name in names
+    ]  # fmt: skip
+    of = {(r["network"], r["name"]): r for r in found if r["kind"] == "design"}
+    own = of.get((f"{run.name}/{pair.folder}", "hybrid"))
+    if own is None or not all(map(len, reached)):
+        return []
+    ours, theirs = (f"{a.mean():.2f} +- {a.std(ddof=min(1, len(a) - 1)):.2f}" for a in reached)
+    difference = f"{reached[0].mean() - reached[1].mean():+.2f}"
+    rows = []
+    for name in RIVALS:
+        other = of[f"{run.name}/{rival.folder}", name]
+        rows.append(
+            f"| {made.job.target} | {names[0]} | {names[1]} | {name} | {own['fps']:,.0f} | {other['fps']:,.0f} | "
+            f"{own['fps'] / other['fps']:.2f} | {own['gops'] / other['gops']:.2f} | {ours} | {theirs} | {difference} |"
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

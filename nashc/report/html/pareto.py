@@ -1,0 +1,196 @@
+"""What the Pareto pages show: of a search (pareto.json), and of a conversion (the .json beside the hybrid)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from nashc.errors import NashcError
+from nashc.report.html.names import shown
+from nashc.report.text import figure
+
+Data = dict[str, Any]
+MAX_BYTES = 64 * 2**20
+MAX_POINTS = 100_000
+AGAIN = "give the .json that `nashc hybridize` or `nashc search` wrote"
+
+
+class _Space(msgspec.Struct):
+    name: str
+
+
+class _Job(msgspec.Struct):
+    space: _Space
+    target: str
+    proxy: str
+
+
+class _Found(msgspec.Struct):
+    number: int
+    family: str
+    architecture: str
+    score: float
+    coarse_fps: float
+    macs: dict[str, int]
+    pareto: bool
+
+
+class _Pair(msgspec.Struct):
+    candidate: int
+    folder: str
+    fps: float
+    latency_ms: float
+    gops: float
+    gap: float | None
+    dsp_fps: float | None = None
+    rival: int = -1
+    accuracy: float | None = None
+    integer_accuracy: float | None = None
+
+
+class _Pareto(msgspec.Struct):
+    """pareto.json, without what only a search needs: nashc.nas.pairs reads all of it, and needs torch for that."""
+
+    job: _Job
+    candidates: list[_Found]
+    pairs: list[_Pair]
+
+
+class _Point(msgspec.Struct):
+    types: str
+    chosen: bool
+    fps: float | None
+    why: str
+    drop: float | None
+    agreement: float | None
+    accuracy: float | None
+    float_accuracy: float | None
+    sqnr_db: dict[str, float | None]
+
+
+class _Curve(msgspec.Struct):
+    model: str
+    target: str
+    images: int
+    measured_on: str
+    labelled: bool
+    baselines_fps: dict[str, float | None]
+    multiplication_only_fps: float | None
+    points: list[_Point]
+
+
+def pareto_data(path: Path, page: Path) -> Data:
+    """Of a pareto.json: every candidate, the fronts, the pairs with links from where the page is."""
+    made = _decoded(path, _Pareto)
+    for pair in made.pairs:
+        if not 0 <= pair.candidate < len(made.candidates) or not -1 <= pair.rival < len(made.pairs):
+            raise NashcError("inconsistent: a pair names no candidate", where=str(path), hint=AGAIN)
+    found = made.candidates
+    pairs = [p for p in made.pairs if found[p.candidate].family == "hybrid"]
+    trained = any(p.integer_accuracy is not None for p in made.pairs)
+    return {
+        "name": f"{shown(made.job.space.name)} for {shown(made.job.target)}",
+        "text": f"{len(found):,} candidates, scored by '{shown(made.job.proxy)}'. Scores are ranks among all candidates, "
+        "no accuracies; FPS of a candidate is the coarse stage's, which a design may not reach, FPS of a pair that of "
+        "its design.",
+        "x": "score", "y": f"FPS on {shown(made.job.target)}",
+        "groups": ["convolutions alone", "hybrids"],
+        "points": [
+            {
+                "name": f"{f.family} {f.number}", "about": shown(f.architecture), "x": f.score, "y": f.coarse_fps,
+                "group": int(f.family == "hybrid"), "front": f.pareto,
+            }
+            for f in found
+        ],
+        "chosen": [
+            {
+                "name": shown(pair.folder), "about": shown(found[pair.candidate].architecture),
+                "x": found[pair.candidate].score, "y": pair.fps, "link": _link(path.parent, pair.folder, page),
+                "macs": found[pair.candidate].macs, "latency_ms": pair.latency_ms, "gops": pair.gops, "gap": pair.gap,
+                "dsp_fps": pair.dsp_fps, "accuracy": pair.integer_accuracy,
+                "rival": _rival(made, pair),
+            }
+            for pair in [*pairs, *(p for p in made.pairs if p not in pairs)]
+        ],
+        "trained": trained, "lines": [],
+    }  # fmt: skip
+
+
+def _rival(made: _Pareto, pair: _Pair) -> Data | None:
+    if pair.rival < 0:
+        return None
+    rival = made.pairs[pair.rival]
+    less = made.candidates[rival.candidate].score < made.candidates[pair.candidate].score
+    return {"name": shown(rival.folder), "fps": rival.fps, "less": less}
+
+
+def _link(folder: Path, name: str, page: Path) -> str | None:
+    """From the page to the report of a pair, or to its design.json; None where there is neither."""
+    if Path(name).name != name or name in (".", ".."):
+        return None
+    for file in ("report.html", "design.json"):
+        if (folder / name / file).is_file():
+            return quote(os.path.relpath(folder / name / file, page.parent))
+    return None
+
+
+def curve_data(path: Path, page: Path) -> Data:
+    """Of a conversion: FPS over what is lost for each choice of types, and the original's own FPS."""
+    curve = _decoded(path, _Curve)
+    drops = any(p.drop is not None for p in curve.points)
+    points = [p for p in curve.points if p.fps is not None and _lost(p, drops) is not None]
+    front = {id(p) for p in points if not any(
+        (o.fps or 0) >= (p.fps or 0) and _lost(o, drops) <= _lost(p, drops) and o is not p
+        and ((o.fps or 0), -_lost(o, drops)) != ((p.fps or 0), -_lost(p, drops)) for o in points
+    )}  # fmt: skip
+    chosen = [p for p in points if p.chosen]
+    return {
+        "name": f"{shown(curve.model)} for {shown(curve.target)}",
+        "text": f"Types of layers that were measured on {curve.images:,} images of {shown(curve.measured_on)} and "
+        "searched on the board." + ("" if curve.labelled else " Without labels: what counts is the original's class."),
+        "x": "points of top-1 lost" if drops else "noise at the worst output, -dB",
+        "y": f"FPS on {shown(curve.target)}", "groups": ["types of layers"],
+        "points": [_point(p, drops, front=id(p) in front) for p in points],
+        "chosen": [
+            {**_point(p, drops, front=True), "link": None, "latency_ms": None, "gops": None, "gap": None,
+             "dsp_fps": None, "accuracy": p.accuracy, "macs": None, "rival": None}
+            for p in chosen
+        ],
+        "trained": curve.labelled,
+        "lines": [[f"original, {shown(name)}", fps] for name, fps in curve.baselines_fps.items() if fps is not None],
+    }  # fmt: skip
+
+
+def _point(point: _Point, drops: bool, *, front: bool) -> Data:
+    parts = [f"top-1 {point.accuracy:.2%}, float {point.float_accuracy:.2%}"] if (
+        point.accuracy is not None and point.float_accuracy is not None) else []  # fmt: skip
+    parts += [f"same class {point.agreement:.2%}"] if point.agreement is not None else []
+    parts += [f"{shown(name)} {figure(value)} dB" for name, value in [*point.sqnr_db.items()][:4] if value is not None]
+    return {
+        "name": shown(point.types), "about": "; ".join(parts), "x": _lost(point, drops), "y": point.fps, "group": 0,
+        "front": front,
+    }  # fmt: skip
+
+
+def _lost(point: _Point, drops: bool) -> float:
+    if drops:
+        return 100 * (point.drop or 0.0)
+    return -min((value for value in point.sqnr_db.values() if value is not None), default=200.0)
+
+
+def _decoded(path: Path, kind: type[Any]) -> Any:
+    """The file as a value of that kind. Raises NashcError for anything else."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise NashcError(f"larger than {MAX_BYTES // 2**20} MiB", where=str(path), hint=AGAIN)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except RecursionError:
+        raise NashcError("nested too deeply", where=str(path), hint=AGAIN) from None
+    except UnicodeDecodeError:
+        raise NashcError("not UTF-8 text", where=str(path), hint=AGAIN) from None
+    except msgspec.DecodeError as error:
+        raise NashcError(f"cannot be read: {error}", where=str(path), hint=AGAIN) from None
