@@ -6,17 +6,25 @@ from typing import Any
 
 import click
 
+from nashc.cli.command import Command
 from nashc.cli.options import model_options, search_options
 from nashc.cli.show import show
-from nashc.cli.types import File, Name
+from nashc.cli.types import BOARD, File, Name
 from nashc.core.options import BASELINES, Options
 
 
-@click.command("compile")
+@click.command("compile", cls=Command, examples={
+    "nashc compile model.onnx --target fpga-zc706 -o out":
+        "the fastest design; out/ gets report.txt, design.json and the annotated model.onnx",
+    "nashc compile model.onnx --target my-board.toml --objective energy --budget 2m -o out":
+        "least energy on a board of your own, two minutes a search",
+    "nashc compile model.onnx --target fpga-zcu102 --baseline conv-only --max-dsp 800 -o out":
+        "with at most 800 DSPs, beside the best that convolutions alone reach",
+})  # fmt: skip
 @model_options
 @search_options
-@click.option("--target", required=True, type=File(), help="A board (see `nashc targets`) or a board file.")
-@click.option("-o", "--out", type=File(), help="Directory for design.json, model.onnx and report.txt.")
+@click.option("--target", required=True, type=BOARD, help="A board (see `nashc targets`) or a board file.")
+@click.option("-o", "--out", type=File(), help="Directory for design.json, model.onnx, report.html, report.txt.")
 @click.option("--baseline", "baselines", type=Name("baseline", BASELINES), multiple=True, help="Also search this one.")
 @click.option("--strict", is_flag=True, help="Refuse models with nodes that no unit of the accelerator runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print design.json on stdout, and nothing else.")
@@ -33,7 +41,11 @@ def compile_command(
     verbose: bool,
     **limits: Any,
 ) -> None:
-    """Find the best accelerator, memory plan and mappings of MODEL on a board."""
+    """Find the best accelerator and mappings of MODEL on a board.
+
+    With them come the memory plan, a schedule, and a certificate of how far from the best the design can be. -v
+    explains each decision.
+    """
     from nashc import artifact, compiler
     from nashc.report import deliver
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import click
 
+from nashc.cli.command import Command
 from nashc.cli.options import shapes_of
 from nashc.cli.types import File, Shape
 
 
-@click.command("export")
+@click.command("export", cls=Command, examples={
+    "nashc export nets.py:make --weights net.safetensors --shape x=1,3,32,32 -o net.onnx":
+        "what make() of nets.py returns, with trained weights",
+    "nashc export my_package.nets:make --shape x=1,3,32,32 --portable -o net.onnx":
+        "a file that runs in onnxruntime without nashc, too",
+})  # fmt: skip
 @click.argument("factory", metavar="MODULE:FACTORY")
 @click.option("--weights", type=File(), help="Weights of the module: a safetensors file (nashc.nn.save).")
 @click.option(
@@ -34,7 +40,7 @@ def export_command(
     opset: int | None,
     fixed_batch: bool,
 ) -> None:
-    """Write a PyTorch module, with its shift and adder layers, as an ONNX model.
+    """Write a PyTorch module as ONNX, shift and adder layers too.
 
     MODULE:FACTORY says where it comes from: package.module:factory or file.py:factory, a callable without arguments
     that returns a torch.nn.Module. This code of yours is imported and run. Needs `pip install nashc[search]`.

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from nashc.cli.command import Command
 from nashc.cli.options import data_options, limit_options, model_options, pairs_of, preprocess_from
 from nashc.cli.show import show
-from nashc.cli.types import Duration, File, Percent
+from nashc.cli.types import BOARD, Duration, File, Percent, among
 from nashc.errors import NashcError
 
 
@@ -16,9 +17,16 @@ def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str,
     return tuple(dict.fromkeys(part.strip() for part in given.split(",")))
 
 
-@click.command("hybridize")
+@click.command("hybridize", cls=Command, examples={
+    "nashc hybridize model.onnx --target fpga-zc706 --calib images/ -o hybrid.onnx":
+        "no labels, no training: the fastest types of layers for the board that keep the accuracy",
+    "nashc hybridize model.onnx --target fpga-zc706 --calib images/ --data val/ --max-drop 1% --plot curve.png "
+    "-o hybrid.onnx": "with a budget of one point of accuracy on labelled images, and the curve as a picture",
+    "nashc hybridize model.onnx --target fpga-zc706 --calib images/ --finetune train/ --max-time 1h -o hybrid.onnx":
+        "with adder layers, which an hour of training makes possible",
+})  # fmt: skip
 @model_options
-@click.option("--target", required=True, type=File(), help="A board (see `nashc targets`) or a board file.")
+@click.option("--target", required=True, type=BOARD, help="A board (see `nashc targets`) or a board file.")
 @click.option("--calib", required=True, type=File(), help="Images to calibrate with; labels are not read.")
 @click.option(
     "-o", "--out", required=True, type=File(), help="The ONNX file to write; the curve goes beside it as .json."
@@ -36,9 +44,8 @@ def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str,
 @click.option(
     "--force", multiple=True, callback=pairs_of, metavar="PATTERN=TYPE", help="The type of these convolutions."
 )
-@click.option(
-    "--calibration", default="mse", show_default=True, help="Range of activations: min-max, percentile or mse."
-)
+@click.option("--calibration", default="mse", show_default=True, shell_complete=among("min-max", "percentile", "mse"),
+              help="Range of activations: min-max, percentile or mse.")  # fmt: skip
 @click.option("--finetune", type=File(), help="Images to train adder layers on; without it there are none.")
 @click.option("--adders", multiple=True, metavar="PATTERN",
               help="Convolutions that become adder layers.  [default: the last half of the work]")  # fmt: skip
@@ -53,7 +60,7 @@ def hybridize_command(
     model: str, target: str, calib: str, out: str, shapes: dict[str, tuple[int, ...]], plot: str | None,
     as_json: bool, verbose: bool, **given: Any,
 ) -> None:  # fmt: skip
-    """Turn MODEL, a trained float CNN, into an integer hybrid for a board.
+    """Turn a trained float CNN into an integer hybrid for a board.
 
     Layers become 8- or 4-bit convolutions or shift layers, whichever run fastest together while the model keeps its
     accuracy. Adder layers need training: see --finetune.

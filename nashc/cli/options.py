@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nashc.cli.types import Batch, Duration, File, Name, Numbers, Positive, Shape
+from nashc.cli.types import Batch, Duration, File, Name, Numbers, Positive, Shape, among
 from nashc.core.options import OBJECTIVES
 from nashc.errors import NashcError
 
@@ -91,13 +91,17 @@ def limit_options(command: Command) -> Command:
 def data_options(command: Command) -> Command:
     """How a data set becomes the model's input: the fields of Preprocess, and labels and split. None: not given."""
     for add in (
-        click.option("--split", help="Of a data set with several: train, val or test.  [default: test]"),
+        click.option(
+            "--split",
+            shell_complete=among("train", "val", "test"),
+            help="Of a data set with several: train, val or test.  [default: test]",
+        ),
         click.option("--labels", metavar="FILE|name:REGEX", help="Labels instead of the data set's own."),
         click.option("--interpolation", help="How --resize samples: nearest, bilinear, bicubic, ..."),
         click.option("--crop", type=Numbers(int), metavar="H,W", help="Centre crop after the resize."),
         click.option("--resize", type=Numbers(int), metavar="N|H,W", help="Shorter side, or height and width."),
-        click.option("--layout", help="nchw or nhwc."),
-        click.option("--channels", help="rgb, bgr or gray."),
+        click.option("--layout", shell_complete=among("nchw", "nhwc"), help="nchw or nhwc."),
+        click.option("--channels", shell_complete=among("rgb", "bgr", "gray"), help="rgb, bgr or gray."),
         click.option("--scale", type=float, help="Pixels 0..255 are multiplied by it first."),
         click.option("--std", type=Numbers(float), metavar="S,...", help="Divides (pixel * scale - mean)."),
         click.option("--mean", type=Numbers(float), metavar="M,...", help="In units of pixel * scale."),

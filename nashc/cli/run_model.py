@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import click
 
+from nashc.cli.command import Command
 from nashc.cli.show import show
 from nashc.cli.types import File
 
 
-@click.command("run")
+@click.command("run", cls=Command, examples={
+    "nashc run model.onnx --input x.npy --output y.npz": "one input, all outputs",
+    "nashc run model.onnx --input image=x.npy --compare -v": "each node beside the NumPy reference, on equal inputs",
+})  # fmt: skip
 @click.argument("model", type=File())
 @click.option("--input", "inputs", type=File(), metavar="[NAME=]FILE.npy", multiple=True, help="An input array.")
 @click.option("--output", "out", type=File(), metavar="FILE.npz", help="Write the outputs into this file.")
@@ -21,7 +25,7 @@ def run_command(
     model: str, inputs: tuple[str, ...], out: str | None, reference: bool, compare: bool, threads: int | None,
     as_json: bool, verbose: bool,
 ) -> None:  # fmt: skip
-    """Run MODEL in onnxruntime with the native kernels of its shift and adder layers."""
+    """Run MODEL in onnxruntime with native shift and adder kernels."""
     from nashc.report import run as report
     from nashc.runtime.files import run_files
 

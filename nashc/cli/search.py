@@ -7,17 +7,27 @@ from typing import Any
 
 import click
 
+from nashc.cli.command import Command
 from nashc.cli.options import limit_options
+from nashc.cli.proxies import NAMES
 from nashc.cli.show import show
-from nashc.cli.types import Duration, File, Positive
+from nashc.cli.types import BOARD, SPACE, Duration, File, Positive, among
 from nashc.errors import NashcError
 
 RIVALS = ("conv-only", "conv-only-dsp")
+STRATEGIES = ("zero-shot", "pre-identified", "nasa-f", "nasa")
+"""For help and completion, as the library that registers them needs torch; a test holds them against it."""
 
 
-@click.command("search")
-@click.option("--space", type=File(), help="A space that comes with nashc, or your own .toml file.")
-@click.option("--target", type=File(), help="A board (see `nashc targets`) or a board file.")
+@click.command("search", cls=Command, examples={
+    "nashc search --space resnet-cifar --target fpga-zc706 --data cifar10/ -o runs/a":
+        "pairs of a network and its accelerator, by a proxy that needs no training",
+    "nashc search --join runs/a": "one more worker of that search, here or on another machine",
+    "nashc search --space space.toml --target fpga-zc706 --data cifar10/ --strategy zero-shot --epochs 20 -o runs/b":
+        "another strategy, which trains: its budget is 20 epochs of a network of median size",
+})  # fmt: skip
+@click.option("--space", type=SPACE, help="A space that comes with nashc, or your own .toml file.")
+@click.option("--target", type=BOARD, help="A board (see `nashc targets`) or a board file.")
 @click.option("--data", type=File(), help="Labelled images; a batch of them is what the proxy sees.")
 @click.option("-o", "--out", type=File(), help="Folder of the search: started there, or gone on with.")
 @click.option("--join", type=File(), metavar="FOLDER", help="Be one more worker of the search in that folder.")
@@ -25,9 +35,12 @@ RIVALS = ("conv-only", "conv-only-dsp")
 @click.option("--candidates", type=click.IntRange(min=1), default=400, show_default=True, help="To score in all.")
 @click.option("--time", "seconds", type=Duration(), metavar="30s|2m|1h", help="Score no longer than that.")
 @click.option("--pairs", type=click.IntRange(min=1), default=3, show_default=True, help="To search exactly, at last.")
-@click.option("--proxy", default="hybrid", show_default=True, help="See `nashc proxies`.")
+@click.option(
+    "--proxy", default="hybrid", show_default=True, shell_complete=among(*NAMES), help="See `nashc proxies list`."
+)
 @click.option("--min-fps", type=Positive(), default=None, help="Networks that cannot be as fast are not scored.")
-@click.option("--strategy", help="Instead of the joint search: zero-shot, pre-identified, nasa-f or nasa; they train.")
+@click.option("--strategy", shell_complete=among(*STRATEGIES),
+              help=f"Instead of the joint search: {', '.join(STRATEGIES)}; they train.")  # fmt: skip
 @click.option("--epochs", type=Positive(), default=40.0, show_default=True, help="Of --strategy: its whole budget.")
 @click.option("--images", type=click.IntRange(min=1), help="Of --strategy: train on so many.  [default: all]")
 @click.option("--model", type=File(), help="An ONNX model instead of --space: search its accelerator alone.")
@@ -41,7 +54,7 @@ def search_command(
     epochs: float, images: int | None, model: str | None, accelerator: str | None, seed: int, verbose: bool,
     **limits: Any,
 ) -> None:  # fmt: skip
-    """Search networks of a space together with the accelerators that run them.
+    """Search networks of a space together with their accelerators.
 
     Ends with a Pareto set of (model, accelerator) pairs, each beside the best of convolutions alone that the same
     search found. An interrupted search goes on with the same command.

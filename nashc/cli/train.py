@@ -8,22 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nashc.cli.command import Command
 from nashc.cli.options import limit_options
 from nashc.cli.show import show
-from nashc.cli.types import File, Positive
+from nashc.cli.types import BOARD, SPACE, File, Positive
 from nashc.errors import NashcError
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 
-@click.command("train")
+@click.command("train", cls=Command, examples={
+    "nashc train runs/a --data cifar10/": "every pair of a search, each checked and compiled in the end",
+    "nashc train --space resnet-cifar --architecture '16/16:c3/32:s3,s3/64:a3' --target fpga-zc706 --data cifar10/ "
+    "-o trained": "one architecture, written as nashc search prints it",
+})  # fmt: skip
 @click.argument("run", type=File(), required=False)
 @click.option("--data", required=True, type=File(), help="Labelled images with a train and a test split.")
 @click.option("--pair", "pairs", multiple=True, metavar="NAME", help="Of RUN, this folder alone.  [default: all]")
-@click.option("--space", type=File(), help="Instead of RUN: a space ...")
+@click.option("--space", type=SPACE, help="Instead of RUN: a space ...")
 @click.option("--architecture", metavar="TEXT", help="... one of its architectures, as `nashc search` prints them ...")
-@click.option("--target", type=File(), help="... a board ...")
+@click.option("--target", type=BOARD, help="... a board ...")
 @click.option("-o", "--out", type=File(), help="... and the folder to write into.")
 @click.option("--images", type=click.IntRange(min=1), help="Train on so many images.  [default: all]")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
@@ -38,10 +43,10 @@ def train_command(
     target: str | None, out: str | None, images: int | None, epochs: int | None, batch_size: int | None,
     rate: float | None, teacher: str | None, seed: int, verbose: bool, **limits: Any,
 ) -> None:  # fmt: skip
-    """Train the pairs of a search in folder RUN, or one architecture of a space.
+    """Train the pairs of a search, or one architecture of a space.
 
-    Each network is trained with its space's recipe, quantised, measured on the test images and compiled. An
-    interrupted training goes on with the same command.
+    RUN is the folder of the search. Each network is trained with its space's recipe, quantised, measured on the test
+    images and compiled. An interrupted training goes on with the same command.
     """
     from nashc.core.options import Options
     from nashc.nas.job import Job, load_job

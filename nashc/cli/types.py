@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +13,8 @@ from nashc.core.options import seconds
 from nashc.errors import NashcError, did_you_mean
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     ParamType = click.ParamType[Any]  # click before 8.4 has no type argument
 else:
     ParamType = click.ParamType
@@ -33,6 +35,9 @@ class Name(ParamType):
         if value not in self.known:
             raise NashcError(f"unknown {self.kind} '{value}'", hint=did_you_mean(value, self.known))
         return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return items(self.known, incomplete)
 
 
 class Shape(ParamType):
@@ -98,6 +103,51 @@ class File(ParamType):
         if any("\ud800" <= c <= "\udfff" for c in value):
             raise NashcError("the path is not UTF-8", where=value, hint="rename the file")
         return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
+class NameOrFile(File):
+    """A path, or a name of those that come with nashc: what is to be looked up is up to the library."""
+
+    def __init__(self, known: Callable[[], Iterable[str]]) -> None:
+        self.known = known
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        files = super().shell_complete(ctx, param, incomplete)
+        return [*files, *items(self.known(), incomplete)]  # in this order: bash forgets names at a file
+
+
+def board_names() -> tuple[str, ...]:
+    from nashc.board import board_names as names
+
+    return names()
+
+
+def space_names() -> tuple[str, ...]:
+    from nashc.nas.space import space_names as names
+
+    return names()
+
+
+BOARD, SPACE = NameOrFile(board_names), NameOrFile(space_names)
+
+Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
+
+
+def among(*names: str) -> Completer:
+    """What a shell completes an option to that takes these names; whether a name is one the library says."""
+    return lambda ctx, param, incomplete: items(names, incomplete)
+
+
+def items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Those of the names that go on from what is typed."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class Numbers(ParamType):
