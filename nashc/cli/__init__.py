@@ -1,7 +1,5 @@
 """The command line: each command parses its options and calls the library.
 
-Exit codes: 0 done, 1 a gate failed, 2 bad input or usage, 3 a defect of nashc, 130 and 143 interrupted, 141 the reader
-of a pipe left.
 The library is imported inside the commands: `--help` is quick, and Ctrl-C is quiet from the first moment.
 """
 
@@ -17,16 +15,20 @@ from typing import NoReturn
 import click
 
 from nashc.cli.check import check_command
+from nashc.cli.command import Root
 from nashc.cli.compile import compile_command
+from nashc.cli.completion import completion
 from nashc.cli.export import export_command
 from nashc.cli.hybridize import hybridize_command
 from nashc.cli.inspect import inspect_command
 from nashc.cli.proxies import proxies
+from nashc.cli.report import report_command
 from nashc.cli.run_model import run_command
 from nashc.cli.schema import schema
 from nashc.cli.search import search_command
 from nashc.cli.targets import targets
 from nashc.cli.train import train_command
+from nashc.cli.version import print_version
 from nashc.errors import NashcError
 
 DONE, BAD_INPUT, DEFECT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 2, 3, 130, 141, 143
@@ -34,26 +36,30 @@ SEARCH_EXTRA = ("torch", "safetensors", "optuna", "sqlalchemy")
 """Packages that training and export need, and the rest does not."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="nashc", message="nashc %(version)s")
+EXIT_CODES = """\b
+Exit codes: 0 done; 1 a gate failed (check); 2 bad input or usage, in one line;
+3 a defect of nashc (-v shows where); 130, 143 interrupted; 141 nobody reads stdout."""
+
+
+@click.group(cls=Root, epilog=EXIT_CODES, context_settings={
+    "help_option_names": ["-h", "--help"], "max_content_width": 100,
+}, examples={
+    "nashc targets": "choose a board",
+    "nashc compile model.onnx --target fpga-zc706 -o out": "the fastest design for a model on it",
+})  # fmt: skip
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version,
+              help="Show the version, its kernels, and what it runs on.")  # fmt: skip
 def cli() -> None:
-    """Deploy multiplication-reduced hybrid CNNs on FPGAs."""
+    """Deploy multiplication-reduced hybrid CNNs on FPGAs.
+
+    `nashc COMMAND --help` shows the options of a command, with examples.
+    """
 
 
-for _command in (
-    check_command,
-    compile_command,
-    inspect_command,
-    export_command,
-    hybridize_command,
-    proxies,
-    run_command,
-    search_command,
-    train_command,
-    targets,
-    schema,
-):
-    cli.add_command(_command)
+cli.add_section("Compile", compile_command, inspect_command, check_command, report_command)
+cli.add_section("Models", hybridize_command, export_command, run_command)
+cli.add_section("Search and training", search_command, train_command, proxies)
+cli.add_section("Boards and files", targets, schema, completion)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -9,7 +9,7 @@ from nashc.cli.options import pairs_of
 from nashc.cli.show import show
 from nashc.cli.types import File, among, items, space_names
 
-NAMES = ("hybrid", "az-nas", "zen", "zico", "naswot", "synflow", "grad-norm", "params", "macs")
+NAMES = ("hybrid", "az-nas", "zen", "zico", "naswot", "synflow", "grad-norm", "parameters", "flops")
 """For completion, as the library that registers them needs torch; a test holds them against it."""
 
 

@@ -24,7 +24,7 @@ from nashc.cli.types import Duration, File
 @click.option("--csv", "as_csv", is_flag=True, help="Print the layers as CSV instead.")
 @click.option("-v", "--verbose", is_flag=True, help="A traceback for internal errors.")
 def report_command(markdown: bool, as_csv: bool, verbose: bool, **asked: object) -> None:
-    """Show a design, two designs, or the result of a search as a page for the browser.
+    """Show a design or a search as a page for the browser.
 
     PATH is a design.json, a pareto.json, the .json beside a hybrid, or a folder that has one of them.
     """

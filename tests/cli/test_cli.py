@@ -63,8 +63,8 @@ def nashc_process(*args: str, **kwargs) -> subprocess.Popen:
 # compile
 
 
-def test_compile_writes_three_files_that_agree(result, capsys):
-    assert sorted(os.listdir(result)) == ["design.json", "model.onnx", "report.txt"]
+def test_compile_writes_files_that_agree(result, capsys):
+    assert sorted(os.listdir(result)) == ["design.json", "model.onnx", "report.html", "report.txt"]
     assert not list(result.parent.glob(".*"))
     value = load(result / "design.json")
     report = (result / "report.txt").read_text()
@@ -184,7 +184,7 @@ def test_search_errors_are_bad_input(capsys, tmp_path):
         (["compile", str(ROOT / "README.md"), "--target", TARGET, "--json"], "not an ONNX model"),
         (["compile", MNIST, "--target", TARGET, "-o", str(ROOT / "README.md"), *QUICK], "not a directory"),
         (["inspect"], "error: Missing argument 'MODEL'"),
-        (["compil"], "Did you mean 'compile'"),
+        (["compil"], "Did you mean one of: 'compile'"),
         (["targets", "show", "fpga-zc760"], "did you mean 'fpga-zc706'"),
         (["--nonsense"], "No such option"),
     ],
@@ -200,11 +200,11 @@ def test_bad_input_is_one_line_and_exit_2(args, words, capsys):
 
 def test_help_and_version(capsys):
     assert run(["--version"]) == 0
-    assert re.fullmatch(r"nashc \d+\.\d+\.\d+\n", capsys.readouterr().out)
+    assert re.match(r"nashc \d+\.\d+\.\d+\n", capsys.readouterr().out)
     assert run(["-h"]) == 0
     assert "Deploy multiplication-reduced" in capsys.readouterr().out
     assert run([]) == 2
-    assert "Commands:" in capsys.readouterr().err
+    assert "Compile:" in capsys.readouterr().err
 
 
 def test_inspect_targets_schema(capsys):
