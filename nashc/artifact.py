@@ -18,16 +18,22 @@ import msgspec
 import onnx_ir as ir
 
 from nashc.board import Board
-from nashc.core.design import Design
-from nashc.core.network import Network, Unit
+from nashc.core.design import Design, LayerResult
+from nashc.core.network import Layer, Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
+from nashc.hw.dataflows import DATAFLOWS
+from nashc.hw.tiles import TILE_DIMS
 from nashc.importer import Skip
 
 SCHEMA: Literal["nashc-design"] = "nashc-design"
 VERSION: Literal[2] = 2
 MAX_BYTES = 256 * 2**20
 WRITE_AGAIN = "write it again with `nashc compile`"
+MOST = 2**48
+"""Operations of a layer and bits of a feature map, for one image: more than any network has, and their products with a
+batch still fit 64 bits."""
+NEST_DIMS = ("g", "k", "c", "oy", "ox", "fy", "fx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +224,11 @@ def _design_problems(design: Design) -> Iterator[str]:
             yield f"layer '{layer.name}' runs on chunk {result.chunk}"
         if len(result.placement.inputs) != len(layer.inputs):
             yield f"layer '{layer.name}' has {len(layer.inputs)} inputs and {len(result.placement.inputs)} placements"
+        if result.chunk >= 0:
+            yield from _mapping_problems(layer, result)
+    for chunk in accelerator.chunks:
+        yield from _positive(f"chunk '{chunk.name}'", chunk, "post_lanes", "dram_bits")
+        yield from _positive(f"chunk '{chunk.name}'", chunk.unroll, *NEST_DIMS)
     for name, _ in design.plan.resident:
         if name not in network.tensor:
             yield f"resident tensor '{name}' is not in the network"
@@ -225,6 +236,16 @@ def _design_problems(design: Design) -> Iterator[str]:
     for name in design.plan.pinned:
         if name not in known:
             yield f"pinned layer '{name}' is not in the network"
+
+
+def _mapping_problems(layer: Layer, result: LayerResult) -> Iterator[str]:
+    label = f"layer '{layer.name}'"
+    if result.mapping.dataflow not in DATAFLOWS:
+        yield f"{label} has the unknown dataflow '{result.mapping.dataflow}'"
+    if not layer.inputs:
+        yield f"{label} has no input"
+    yield from _positive(label, result.mapping.tile, *TILE_DIMS)
+    yield from _positive(label, result, "cycles")
 
 
 def _network_problems(network: Network) -> Iterator[str]:
@@ -241,4 +262,11 @@ def _network_problems(network: Network) -> Iterator[str]:
         if name not in network.tensor:
             yield f"tensor '{name}' is not in the network"
     for layer in network.layers:
-        yield from _positive(f"layer '{layer.name}'", layer.nest, "g", "k", "c", "oy", "ox", "fy", "fx")
+        label = f"layer '{layer.name}'"
+        yield from _positive(label, layer.nest, *NEST_DIMS, "iy", "ix")
+        for size in (
+            layer.nest.macs,
+            *(network.tensor[n].total_bits for n in (*layer.inputs, layer.output) if n in network.tensor),
+        ):
+            if size > MOST:
+                yield f"{label} is too large"

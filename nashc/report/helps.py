@@ -173,8 +173,8 @@ def sentence(helps: Helps) -> str:
         return f"{said}A tenth more of no single resource led to a better design in searches of {helps.seconds:g} s."
     equal = [row.name for row in helps.rows if row.gain is not None and row.gain > best.gain - 0.001]
     return (
-        f"{said}A tenth more {' or '.join(equal)} brings most: {best.gain:.1%} for '{helps.objective}'. Each row is a search of "
-        f"at most {helps.seconds:g} s; gains below its gap may be the search's own."
+        f"{said}A tenth more {' or '.join(equal)} brings most: {best.gain:.1%} for '{helps.objective}'. Each row is a "
+        f"search of at most {helps.seconds:g} s; gains below its gap may be the search's own."
     )
 
 

@@ -56,7 +56,7 @@ def hybridize_report(made: Made, *, verbose: bool = False) -> Group:
 
 
 def draw(made: Made, path: str) -> None:
-    """FPS over what is lost, a mark for each point. Raises NashcError without matplotlib, which a page does not need."""
+    """FPS over what is lost, a mark for each point, as a page or a picture."""
     if Path(path).suffix == PAGE:
         data = curve_data(Path(made.job.out).with_suffix(".json"), Path(path))
         write_page(page(data["name"], "pareto", data), Path(path))

@@ -24,17 +24,20 @@ from nashc.core.design import (
     MemoryPlan,
     Placement,
     Resources,
+    Tile,
     Traffic,
 )
-from nashc.core.loops import LoopNest
+from nashc.core.loops import LoopNest, Unroll
 from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.core.options import Options
 from nashc.errors import NashcError
+from nashc.hw.dataflows import DATAFLOWS
 from nashc.importer import Skip
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 COUNTS = st.integers(0, 2**62)
 SIZES = st.integers(1, 2**20)
+BOUNDS = st.integers(1, 40)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 POSITIVE = st.floats(min_value=1e-3, max_value=1e12)
 
@@ -42,14 +45,14 @@ POSITIVE = st.floats(min_value=1e-3, max_value=1e12)
 @st.composite
 def networks(draw: st.DrawFn) -> Network:
     names = draw(st.lists(NAMES, min_size=2, max_size=5, unique=True))
-    tensors = tuple(Tensor(name, *draw(st.tuples(SIZES, SIZES, SIZES, SIZES))) for name in names)
+    tensors = tuple(Tensor(name, *draw(st.tuples(BOUNDS, BOUNDS, BOUNDS, BOUNDS))) for name in names)
     which = st.sampled_from(names)
     layers = []
     for name in draw(st.lists(NAMES, min_size=1, max_size=4, unique=True)):
-        sizes = st.tuples(*[SIZES] * 9)
-        pairs = st.tuples(SIZES, SIZES)
-        nest = LoopNest(*draw(sizes), draw(pairs), draw(pairs), draw(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS)))
-        weights = st.none() | st.builds(Weights, NAMES, SIZES, SIZES)
+        sizes = st.tuples(*[BOUNDS] * 9)
+        pairs = st.tuples(BOUNDS, BOUNDS)
+        nest = LoopNest(*draw(sizes), draw(pairs), draw(pairs), draw(st.tuples(BOUNDS, BOUNDS, BOUNDS, BOUNDS)))
+        weights = st.none() | st.builds(Weights, NAMES, BOUNDS, BOUNDS)
         inputs = draw(st.lists(which, min_size=1, max_size=3).map(tuple))
         nodes = draw(st.lists(NAMES, max_size=2).map(tuple))
         layers.append(
@@ -62,12 +65,16 @@ def networks(draw: st.DrawFn) -> Network:
 
 
 RESOURCES = st.builds(Resources, *[COUNTS] * 6)
+CHUNKS = st.builds(
+    Chunk, unroll=st.builds(Unroll, *[BOUNDS] * 7), post_lanes=SIZES, dram_bits=SIZES, weight_bits=BOUNDS
+)
+MAPPINGS = st.builds(Mapping, st.builds(Tile, *[SIZES] * 6), st.sampled_from(list(DATAFLOWS)))
 
 
 @st.composite
 def designs(draw: st.DrawFn) -> Design:
     network = draw(networks())
-    chunks = draw(st.lists(st.from_type(Chunk), min_size=1, max_size=3).map(tuple))
+    chunks = draw(st.lists(CHUNKS, min_size=1, max_size=3).map(tuple))
     each = st.tuples(*[RESOURCES] * len(chunks))
     results = []
     for layer in network.layers:
@@ -75,7 +82,7 @@ def designs(draw: st.DrawFn) -> Design:
         where = Placement(tuple(draw(st.booleans()) for _ in layer.inputs), draw(st.booleans()), draw(st.booleans()))
         results.append(
             LayerResult(
-                layer.name, chunk, draw(st.from_type(Mapping)), where, draw(COUNTS), draw(COUNTS), draw(NAMES),
+                layer.name, chunk, draw(MAPPINGS), where, draw(SIZES), draw(COUNTS), draw(NAMES),
                 draw(FLOATS), draw(st.builds(Traffic, *[COUNTS] * 4)), draw(COUNTS),
             )
         )  # fmt: skip
@@ -172,6 +179,14 @@ def changed(path: str, to: object) -> bytes:
         (changed("design.network.layers.0.inputs", ["q"]), "tensor 'q' is not in the network"),
         (changed("design.network.layers.0.unit", "gpu"), "Invalid enum value 'gpu'"),
         (changed("design.network.layers.0.nest.k", 0), "k is not positive"),
+        (changed("design.network.layers.0.nest.iy", 0), "iy is not positive"),
+        (changed("design.network.layers.0.nest.k", 2**60), "layer 'stem' is too large"),
+        (changed("design.network.tensors.0.rows", 2**60), "layer 'stem' is too large"),
+        (changed("design.layers.0.mapping.tile.k", 0), "layer 'stem'.k is not positive"),
+        (changed("design.layers.0.mapping.dataflow", "no such"), "unknown dataflow 'no such'"),
+        (changed("design.layers.0.cycles", 0), "layer 'stem'.cycles is not positive"),
+        (changed("design.accelerator.chunks.0.dram_bits", 0), "chunk 'conv'.dram_bits is not positive"),
+        (changed("design.accelerator.chunks.0.unroll.k", 0), "chunk 'conv'.k is not positive"),
         (changed("design.plan.resident", [["q", 1]]), "resident tensor 'q'"),
         (changed("design.plan.pinned", ["q"]), "pinned layer 'q'"),
         (changed("design.chunk_resources", []), "chunk_resources"),

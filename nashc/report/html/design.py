@@ -74,7 +74,7 @@ def limits(design: Design, board: Board) -> list[str]:
     """What holds the throughput back, in sentences: the busiest chunk, its neighbours, bandwidth, lanes, the host."""
     labels, busy = chunk_labels(design.accelerator), busy_cycles(design)
     interval = design.interval_cycles
-    order = sorted(range(len(busy)), key=lambda i: -busy[i])
+    order = sorted((i for i in range(len(busy)) if busy[i]), key=lambda i: -busy[i])
     found = []
     host = sum(r.cycles for r in design.layers if r.chunk < 0)
     if order:

@@ -94,9 +94,9 @@ def pareto_data(path: Path, page: Path) -> Data:
     trained = any(p.integer_accuracy is not None for p in made.pairs)
     return {
         "name": f"{shown(made.job.space.name)} for {shown(made.job.target)}",
-        "text": f"{len(found):,} candidates, scored by '{shown(made.job.proxy)}'. Scores are ranks among all candidates, "
-        "no accuracies; FPS of a candidate is the coarse stage's, which a design may not reach, FPS of a pair that of "
-        "its design.",
+        "text": f"{len(found):,} candidates, scored by '{shown(made.job.proxy)}'. Scores are ranks among all, no "
+        "accuracies; FPS of a candidate is the coarse stage's, which a design may not reach, FPS of a pair that of its "
+        "design.",
         "x": "score", "y": f"FPS on {shown(made.job.target)}",
         "groups": ["convolutions alone", "hybrids"],
         "points": [

@@ -24,6 +24,7 @@ function chart(label, options, { low = false, keys = null } = {}) {
     box.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (step) {
+        if (!made.instance) draw(made);
         at = (at + step + keys.count + (at < 0 && step < 0 ? 1 : 0)) % keys.count;
         told.textContent = keys.show(at, made.instance);
         event.preventDefault();
@@ -58,19 +59,17 @@ function draw(made) {
   made.instance.setOption(made.options(), { notMerge: true });
 }
 
-// Charts are made once the page stands, each in a frame of its own: the tables answer before the last one is there.
+// A chart is made when it is about to be seen, so that the page answers at once however many layers there are.
 function start() {
-  const left = [...CHARTS];
-  const next = () => {
-    const made = left.shift();
-    if (!made) {
-      document.documentElement.dataset.ready = "yes";
-      return;
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((e) => e.isIntersecting)) {
+      seen.unobserve(entry.target);
+      draw(CHARTS.find((made) => made.box === entry.target));
     }
-    draw(made);
-    requestAnimationFrame(next);
-  };
-  requestAnimationFrame(next);
+    document.documentElement.dataset.ready = "yes";
+  }, { rootMargin: "300px" });
+  CHARTS.forEach((made) => seen.observe(made.box));
+  addEventListener("beforeprint", () => CHARTS.filter((made) => !made.instance).forEach(draw));
   new ResizeObserver(() => CHARTS.forEach((made) => made.instance && made.instance.resize())).observe(document.getElementById("page"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }

@@ -117,7 +117,7 @@ function layerTip(index) {
 const ROWS = [...CHUNKS.map((c) => c.name), ...(LAYERS.some((layer) => layer.chunk < 0) ? ["host"] : [])];
 const FIRST = Math.min(...LAYERS.map((layer) => layer.start));
 const LAST = Math.max(...LAYERS.map((layer) => layer.start + layer.cycles));
-const MOST_BOXES = 9000;
+const MOST_BOXES = 4000;
 
 // Boxes of the steady state from the start of batch 0 to the end of batch 1; other batches in flight are pale.
 function boxes() {

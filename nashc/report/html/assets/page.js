@@ -19,14 +19,16 @@ function el(tag, attributes = {}, ...children) {
 function figure(value) {
   if (value === null || value === undefined) return "-";
   if (value === 0) return "0";
-  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en-US");
+  if (Math.abs(value) >= 1000) return whole(value);
   if (Math.abs(value) < 1e-4) return value.toExponential(3);
   return String(Number(value.toPrecision(4)));
 }
 
-const whole = (value) => Math.round(value).toLocaleString("en-US");
+const GROUPED = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const TENTHS = new Intl.NumberFormat("en-US", { maximumFractionDigits: 1 });
+const whole = (value) => GROUPED.format(value);
 const percent = (share, digits = 1) => (share === null ? "-" : `${(100 * share).toFixed(digits)} %`);
-const kib = (bits) => (bits / 8192).toLocaleString("en-US", { maximumFractionDigits: 1 });
+const kib = (bits) => TENTHS.format(bits / 8192);
 const ratio = (a, b) => (b > 0 ? `${(a / b).toFixed(2)}x` : "-");
 
 // A table of rows of cells; a heading that starts with ">" is right-aligned, "name" cells may wrap.
@@ -35,7 +37,7 @@ function table(headings, rows, caption = null) {
   const head = el("tr", {}, headings.map((h, i) => el("th", { scope: "col", class: right[i] ? "number" : null }, h.replace(/^>/, ""))));
   const body = rows.map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: right[i] ? "number" : "name" }, cell))));
   const made = el("table", {}, caption ? el("caption", { class: "dim" }, caption) : null, el("thead", {}, head), el("tbody", {}, body));
-  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": caption || headings.join(", ").replaceAll(">", "") }, made);
+  return el("div", { class: rows.length > 20 ? "scroll tall" : "scroll", tabindex: "0", role: "group", "aria-label": caption || headings.join(", ").replaceAll(">", "") }, made);
 }
 
 // A section with its heading, and its entry in the navigation.
@@ -57,13 +59,14 @@ function browser({ rows, columns, label, filters = [], open = null, first = null
   const count = el("span", { class: "dim", role: "status" });
   const heads = columns.map((column, n) => el("th", { scope: "col", class: [column.number ? "number" : "", column.minor ? "minor" : ""].join(" ").trim() || null },
     el("button", { type: "button", onclick: () => { state.down = state.column === n ? !state.down : !!column.number; state.column = n; draw(); } }, column.title)));
+  const texts = rows.map((row) => columns.map((column) => String(column.show(row))));
   const cells = rows.map((row, index) => el("tr", { "data-row": index }, columns.map((column, n) => {
-    const text = column.show(row);
+    const text = texts[index][n];
     const inside = n === 0 && open ? el("button", { type: "button", onclick: () => open(index) }, text) : text;
     return el("td", { class: [column.number ? "number" : "name", column.minor ? "minor" : ""].join(" ").trim() }, inside);
   })));
   const body = el("tbody");
-  const haystack = rows.map((row) => columns.map((column) => column.show(row)).join("\n").toLowerCase());
+  const haystack = texts.map((own) => own.join("\n").toLowerCase());
 
   function draw() {
     let order = rows.map((_, index) => index).filter((index) => haystack[index].includes(state.text)
