@@ -19,4 +19,5 @@ def show(content: RenderableType) -> None:
 
     terminal = sys.stdout.isatty()
     width = min(shutil.get_terminal_size((WIDTH, 24)).columns, 160) if terminal else WIDTH
-    click.echo(render(content, width, color=terminal and "NO_COLOR" not in os.environ), nl=False)
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    click.echo(render(content, width, color=terminal and not plain), nl=False)

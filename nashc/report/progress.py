@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ SHOWN_AFTER_SECONDS = 1.0
 @contextmanager
 def progress_bar(console: Console | None = None) -> Iterator[Callable[[str, float], None] | None]:
     """A callback(stage, share done) that draws the bar; None where stderr is no terminal."""
-    console = console or Console(stderr=True)
+    console = console or _stderr()
     if not console.is_terminal:
         yield None
         return
@@ -49,7 +50,7 @@ class _Stages:
 @contextmanager
 def image_bar(console: Console | None = None) -> Iterator[Callable[[int, int], None] | None]:
     """A callback(images done, in all) that draws the bar with images a second; None where stderr is no terminal."""
-    console = console or Console(stderr=True)
+    console = console or _stderr()
     if not console.is_terminal:
         yield None
         return
@@ -82,4 +83,9 @@ def image_bar(console: Console | None = None) -> Iterator[Callable[[int, int], N
 
 def note(text: str) -> None:
     """A line on stderr that is no part of the result."""
-    Console(stderr=True, soft_wrap=True).print(f"note: {safe(text)}", markup=False, highlight=False)
+    _stderr(soft_wrap=True).print(f"note: {safe(text)}", markup=False, highlight=False)
+
+
+def _stderr(*, soft_wrap: bool = False) -> Console:
+    """Whether it is a terminal is not left to FORCE_COLOR, which build servers set."""
+    return Console(stderr=True, soft_wrap=soft_wrap, force_terminal=sys.stderr.isatty())
