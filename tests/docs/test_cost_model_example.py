@@ -14,9 +14,21 @@ from nashc.core.design import Chunk, Extra, Placement, Tile, Work
 from nashc.core.loops import LoopNest, Unroll
 from nashc.core.network import Unit
 from nashc.hw.dataflows import DATAFLOWS
-from nashc.hw.energy import layer_pj
+from nashc.hw.energy import layer_pj, operation_pj
 from nashc.hw.latency import Site, array_depth, drain_cycles, issue_cycles, layer_cycles, reduction_taps
-from nashc.hw.resources import MAC_LANES, chunk_buffers, chunk_resources, fixed_dsp, machine_of, split_mac_lanes
+from nashc.hw.machine import pages
+from nashc.hw.resources import (
+    MAC_LANES,
+    BufferPort,
+    chunk_buffers,
+    chunk_overhead,
+    chunk_resources,
+    fixed_dsp,
+    lane_luts,
+    machine_of,
+    memory_resources,
+    split_mac_lanes,
+)
 from nashc.hw.schedule import Lifetime, Task, latency, occupancy, periodic
 from nashc.hw.tiles import TILE_DIMS, Extents, Tiles, fits, weight_tile_bits
 from nashc.hw.traffic import cycles_bound, issue_total, traffic
@@ -120,6 +132,62 @@ def test_resources():
         "bram18": used.bram18,
         "half_bits": [BUFFERS.input_bits, BUFFERS.weight_bits, BUFFERS.output_bits],
     }
+
+
+def test_an_operand_of_one_value_a_channel():
+    gated = replace(WORK, extras=(Extra(BITS["residual"], full=False),))
+    moved = traffic(gated, SITE, TILES, DATAFLOWS.get("output-stationary"))
+    assert EXAMPLE["per_channel_extra"] == {"dram_read": moved.dram_read}
+
+
+def test_lanes_and_overhead():
+    found = [float(lane_luts(BOARD.lanes["lut8x8"], shared)) for shared in (1, 4, 16, 64)]
+    assert EXAMPLE["lane"] == {"lut8x8": pytest.approx(found)}
+    lut, ff = chunk_overhead(BOARD, SETTING["post_lanes"], UNROLL.outputs)
+    assert EXAMPLE["overhead"] == {"lut": lut, "ff": ff}
+
+
+def test_a_buffer_in_distributed_ram():
+    port, given = BufferPort(BOARD, MACHINE.port_bits, 1), EXAMPLE["distributed"]
+    halves = np.array(given["half_bits"])
+    assert given == {
+        "half_bits": halves.tolist(),
+        "words": port.words(halves).tolist(),
+        "lutram": port.lutram(halves).tolist(),
+        "lut": port.lut(halves).tolist(),
+        "bram18": port.bram18(halves).tolist(),
+        "taken": port.distributed(halves).tolist(),
+    }
+
+
+def test_on_chip_memory():
+    found = memory_resources(BOARD, 20, 3)
+    bits = NEST.k * NEST.oy * NEST.ox * BITS["output"]
+    assert EXAMPLE["on_chip"] == {"pages": pages(bits), "bram18": found.bram18, "lut": found.lut}
+
+
+def test_terms_of_the_energy():
+    """The formulas of the page, written anew; their sum is what the code computes."""
+    issue, unit = int(issue_total(WORK, SITE, EXTENTS)[0]), BOARD.energy
+    moved = traffic(WORK, SITE, TILES, DATAFLOWS.get("weight-stationary"))
+    delivered = UNROLL.input_words * 8 + UNROLL.weight_words * BITS["weight"]
+    terms = {
+        "operations": NEST.macs * operation_pj(unit, Unit.CONV, BITS["weight"]),
+        "dram": (moved.dram_read + moved.dram_write) * unit.dram_pj_per_bit,
+        "on_chip": (moved.chip_read + moved.chip_write) * (unit.buffer_pj_per_bit + unit.noc_pj_per_bit),
+        "buffers": issue * delivered * unit.buffer_pj_per_bit,
+        "registers": issue * UNROLL.outputs * 2 * 32 * unit.rf_pj_per_bit,
+    }
+    assert EXAMPLE["energy_terms_pj"] == pytest.approx(terms)
+    assert sum(terms.values()) == pytest.approx(EXAMPLE["energy_pj"]["weight-stationary"])
+
+
+def test_throughput_and_host():
+    cycles, clock = EXAMPLE["layer"]["output-stationary"]["cycles"], BOARD.clock_mhz
+    fps = clock * 1e6 / cycles
+    found = {"fps": fps, "latency_ms": cycles / clock / 1e3, "gops": 2 * NEST.macs * fps / 1e9}
+    assert EXAMPLE["throughput"] == pytest.approx(found, rel=1e-6)
+    assert EXAMPLE["host"] == {"cycles": round(10_000 / BOARD.host.elements_per_second * clock * 1e6)}
 
 
 def test_energy():
