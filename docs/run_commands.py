@@ -9,7 +9,7 @@ fresh copy of the checkout. So a page may rely on its own earlier blocks and on 
     <!-- not run: REASON -->         the block that follows is left out, and the list at the end says why
     <!-- ci: NAME -->                the block that follows is a stage of .ci/run of its own
 
-Exit code 0: all commands ran. 1: one failed; page, line and the end of the output are printed. 2: a page cannot be read.
+Exit code 0: all commands ran. 1: one failed; its line and the end of the output are printed. 2: a page cannot be read.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def run(script: str, folder: Path, limit: float) -> tuple[int, str]:
     page, log = folder.with_suffix(".sh"), folder.with_suffix(".log")
     page.write_text(f"{script}\n")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `nashc` is that of this environment
-    told = "trap 'echo \"line $LINENO: $BASH_COMMAND\"' ERR; . \"$0\""
+    told = 'trap \'echo "line $LINENO: $BASH_COMMAND"\' ERR; . "$0"'
     with log.open("w") as output:
         process = subprocess.Popen(
             ["bash", "-E", "-euo", "pipefail", "-c", told, str(page)], cwd=folder, stdin=subprocess.DEVNULL,
