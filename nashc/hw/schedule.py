@@ -73,6 +73,20 @@ def periodic(tasks: tuple[Task, ...], segments: int) -> Schedule:
     return Schedule(low, tuple(int(s) for s in starts), segments)
 
 
+def periodic_at(tasks: tuple[Task, ...], segments: int, interval: int) -> Schedule | None:
+    """The schedule with that many segments at a given interval; None if its chunk orders need a longer one."""
+    if interval < max(busy(tasks).values()):
+        return None
+    stage = cut(tasks, segments)
+    starts = _longest(_constraints(tasks, stage, _list_schedule(tasks, stage)), len(tasks), interval)
+    return None if starts is None else Schedule(interval, tuple(int(s) for s in starts), segments)
+
+
+def pipeline_cycles(schedule: Schedule, tasks: tuple[Task, ...]) -> int:
+    """Cycles from the start of a batch's first task to the end of its last one."""
+    return max(s + t.cycles for s, t in zip(schedule.starts, tasks, strict=True)) - min(schedule.starts)
+
+
 def first_fit(tasks: tuple[Task, ...]) -> Schedule:
     """Modulo schedule by first fit: in network order, each task takes the earliest free time of its chunk's period.
 
@@ -125,6 +139,20 @@ def _earliest(slots: list[tuple[int, int]], ready: int, cycles: int, interval: i
             return time
         time += blocked
     return None
+
+
+def drawn_together(schedule: Schedule, tasks: tuple[Task, ...]) -> Schedule:
+    """The schedule with every task at the earliest period that its dependencies allow, at its place in the period.
+
+    Chunks run the same tasks at the same places of every period, so it is legal where the given one is; no task starts
+    later, and fewer batches are in flight.
+    """
+    interval, starts = schedule.interval, list[int]()
+    for task, before in zip(tasks, schedule.starts, strict=True):
+        ready = max((starts[p] + tasks[p].cycles for p in task.after), default=0)
+        starts.append(ready + (before - ready) % interval)
+    first = min(starts)
+    return Schedule(interval, tuple(start - first for start in starts), schedule.segments)
 
 
 def alive(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: tuple[Lifetime, ...]) -> list[dict[int, int]]:

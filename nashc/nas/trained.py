@@ -133,7 +133,7 @@ def delivered(
     return Trained(accuracy(net, lesson.test), reached, compiled, round(seconds, 1))
 
 
-def integer_model(space: Space, lesson: Lesson, folder: Path, progress: Progress | None) -> float:
+def integer_model(space: Space, lesson: Lesson, folder: Path, progress: Progress | None = None) -> float:
     """Write it, and run it on the test images in the runtime: the share that it classifies right."""
     preprocess = _preprocess(space, lesson.train)
     original = open_original(folder / FLOAT, {INPUT: (1, space.channels, space.resolution, space.resolution)})

@@ -98,6 +98,7 @@ def _numbers(s: Data) -> list[tuple[str, str, float]]:
     return [
         ("FPS", figure(s["fps"]), s["fps"]),
         ("latency of one batch, ms", figure(s["latency_ms"]), s["latency_ms"]),
+        ("latency in the full pipeline, ms", figure(s["pipeline_ms"]), s["pipeline_ms"]),
         ("GOPS", figure(s["gops"]), s["gops"]),
         ("mJ an image", figure(s["mj_image"]), s["mj_image"]),
         ("images a batch", str(s["batch"]), s["batch"]),

@@ -46,7 +46,11 @@ def summary(compiled: Compiled) -> Group:
     energy = design.energy_pj / batch
     rows = [
         ("throughput", f"{figure(design.fps)} FPS, {figure(design.gops)} GOPS"),
-        ("latency", f"{figure(design.latency_ms)} ms for one batch alone ({design.latency_cycles:,} cycles)"),
+        (
+            "latency",
+            f"{figure(design.latency_ms)} ms for one batch alone ({design.latency_cycles:,} cycles), "
+            f"{figure(pipeline_ms(design))} ms in the full pipeline",
+        ),
         (
             "batch",
             f"{batch} image{'s' * (batch > 1)} every {design.interval_cycles:,} cycles at {design.clock_mhz:g} MHz",
@@ -66,6 +70,12 @@ def summary(compiled: Compiled) -> Group:
         grid.add_row(Text(key, style="bold"), cell(value))
     title = Text(f"{safe(design.network.name)} on {safe(board.name)} ({safe(board.part)})", style="bold")
     return Group(title, grid, Text(), Text(certificate(design)))
+
+
+def pipeline_ms(design: Design) -> float:
+    """Time from the start of a batch's first layer to the end of its last one in the periodic schedule, in ms."""
+    ends = [ran.start + ran.cycles for ran in design.layers]
+    return (max(ends) - min(ran.start for ran in design.layers)) / design.clock_mhz / 1e3
 
 
 def certificate(design: Design) -> str:

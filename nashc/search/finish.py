@@ -24,7 +24,7 @@ from nashc.hw.machine import PAGE_BANKS, Machine
 from nashc.hw.resources import memory_resources
 from nashc.hw.tiles import Extents, Tiles
 from nashc.hw.traffic import issue_total, traffic
-from nashc.search.plan import Planned
+from nashc.search.plan import Planned, drawn
 
 
 def layer_results(network: Network, board: Board, machine: Machine, planned: Planned) -> tuple[LayerResult, ...]:
@@ -98,6 +98,7 @@ def design_of(
     certificate: Certificate,
     chunk_resources: tuple[Resources, ...],
 ) -> Design:
+    planned = drawn(planned)
     results = layer_results(network, board, machine, planned)
     used = memory_resources(board, planned.memory_pages, len(planned.accelerator.chunks))
     used = used + Resources(uram=planned.uram_groups * PAGE_BANKS)

@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ctypes import CDLL
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import ceil, inf
 
 from nashc.core.design import Accelerator, Placement, Work
-from nashc.hw.schedule import Lifetime, Schedule, Task, busy, first_fit, latency, occupancy, periodic
+from nashc.hw.schedule import (
+    Lifetime,
+    Schedule,
+    Task,
+    busy,
+    drawn_together,
+    first_fit,
+    latency,
+    occupancy,
+    periodic,
+    periodic_at,
+    pipeline_cycles,
+)
 from nashc.search import compiled
 from nashc.search.mapping import Best
 from nashc.search.memory import Relaxed, least_interval
@@ -31,6 +43,11 @@ STRETCHES = (*(1 + 0.01 * n for n in range(10)), *(1.1 * 1.04**n for n in range(
 FINEST = 1_000
 """Intervals to try between the last one that it reaches and the one before, divided by the layers, where that is more
 than the effort says: small networks are planned quickly, and may be proven."""
+
+
+FEW_SEGMENTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+SHORTEST = 4
+"""Schedules of so many segments, the first few that can, keep the interval of a plan with fewer batches in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +184,20 @@ def _by_local_search(native: CDLL, tables: Tables, relaxed: Relaxed, effort: Eff
         finer_ones = sorted({low + (min(made) - low) * n // finer for n in range(finer)})
         least_true(len(finer_ones), lambda n: reached(finer_ones[n]))
     return list(made.values())
+
+
+def drawn(planned: Planned) -> Planned:
+    """The plan with its batches in the pipeline for as short as its memory allows; interval and placements stay."""
+    tasks, lives = planned.tasks, tuple(life for _, life in planned.lifetimes)
+    pinned = planned.peak_pages - occupancy(planned.schedule, tasks, lives)[0]
+    found = [planned.schedule, drawn_together(planned.schedule, tasks)]
+    counts = [c for c in FEW_SEGMENTS if c < len(tasks)]
+    found += [s for c in counts if (s := periodic_at(tasks, c, planned.interval)) is not None][:SHORTEST]
+    for schedule in sorted(found, key=lambda s: pipeline_cycles(s, tasks)):
+        peak, copies = occupancy(schedule, tasks, lives)
+        if peak + pinned <= max(planned.memory_pages, planned.peak_pages):
+            return replace(planned, schedule=schedule, copies=tuple(copies), peak_pages=peak + pinned)
+    return planned
 
 
 def least_true(count: int, holds: Callable[[int], bool]) -> int:

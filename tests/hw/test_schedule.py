@@ -5,7 +5,17 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nashc.hw.schedule import Lifetime, Task, busy, latency, occupancy, periodic
+from nashc.hw.schedule import (
+    Lifetime,
+    Task,
+    busy,
+    drawn_together,
+    latency,
+    occupancy,
+    periodic,
+    periodic_at,
+    pipeline_cycles,
+)
 
 
 @st.composite
@@ -61,6 +71,35 @@ def test_schedule_is_legal_and_its_occupancy_exact(data, segments):
     peak, counted = occupancy(schedule, tasks, lives)
     assert peak == max(pages[c] for c in steady)
     assert counted == [max(seen[c] for c in steady) for seen in copies]
+
+
+@settings(max_examples=300, deadline=None)
+@given(networks(), st.integers(1, 10))
+def test_drawn_together_is_legal_and_no_task_is_later(tasks, segments):
+    before = periodic(tasks, segments)
+    after = drawn_together(before, tasks)
+    assert after.interval == before.interval
+    assert min(after.starts) == 0
+    assert min(before.starts) == 0
+    assert all(a <= b for a, b in zip(after.starts, before.starts, strict=True))
+    assert {(a - b) % before.interval for a, b in zip(after.starts, before.starts, strict=True)} == {
+        (after.starts[0] - before.starts[0]) % before.interval
+    }
+    span = max(s + t.cycles for s, t in zip(after.starts, tasks, strict=True))
+    simulate(after, tasks, (), 2 * (span // after.interval) + 3)
+    assert drawn_together(after, tasks) == after
+
+
+@settings(max_examples=300, deadline=None)
+@given(networks(), st.integers(1, 10), st.integers(0, 3))
+def test_a_schedule_at_an_interval_is_there_if_it_is_long_enough(tasks, segments, more):
+    least = periodic(tasks, segments)
+    found = periodic_at(tasks, segments, least.interval + more)
+    assert found is not None
+    assert found.interval == least.interval + more
+    simulate(found, tasks, (), 4)
+    assert pipeline_cycles(found, tasks) == max(s + t.cycles for s, t in zip(found.starts, tasks, strict=True))
+    assert periodic_at(tasks, segments, least.interval - 1) is None
 
 
 @settings(max_examples=200, deadline=None)

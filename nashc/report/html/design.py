@@ -12,7 +12,7 @@ from nashc.core.design import Design, Resources
 from nashc.hw.resources import machine_of, usable
 from nashc.report.html.names import shown
 from nashc.report.html.nests import Ran, loop_nest, operands
-from nashc.report.tables import certificate, host_layers, nest_text
+from nashc.report.tables import certificate, host_layers, nest_text, pipeline_ms
 from nashc.search.space import work_of
 
 Data = dict[str, Any]
@@ -50,6 +50,7 @@ def summary_data(compiled: Compiled) -> Data:
     return {
         "fps": told.fps, "latency_ms": told.latency_ms, "gops": told.gops, "batch": told.batch,
         "interval_cycles": told.interval_cycles, "latency_cycles": design.latency_cycles,
+        "pipeline_ms": pipeline_ms(design),
         "clock_mhz": design.clock_mhz, "mj_image": told.energy_pj_per_image / 1e9,
         "watt": told.energy_pj_per_image * told.fps / 1e12, "optimal": told.optimal, "gap": told.gap,
         "macs": design.network.macs, "dram_kib_image": moved / 8192 / told.batch,

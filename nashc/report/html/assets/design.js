@@ -13,7 +13,7 @@ const achieved = (layer) => (layer.ops / layer.cycles) * GOPS_PER_OP_CYCLE;
 function summary() {
   const checked = DATA.accuracy;
   const tiles = [
-    tile(figure(S.fps), "frames a second"), tile(`${figure(S.latency_ms)} ms`, "latency of one batch alone"),
+    tile(figure(S.fps), "frames a second"), tile(`${figure(S.latency_ms)} ms`, `latency of one batch alone; ${figure(S.pipeline_ms)} ms in the full pipeline`),
     tile(figure(S.gops), "GOPS"), tile(`${figure(S.mj_image)} mJ`, `an image; ${figure(S.watt)} W`),
     tile(S.batch, S.batch > 1 ? "images a batch" : "image a batch"), tile(percent(S.dram_share, 0), "of the DRAM bandwidth"),
     tile(S.optimal ? "proven" : S.gap === null ? "no bound" : percent(S.gap), S.optimal ? "optimal in the space" : "gap to the proven bound"),
@@ -118,19 +118,18 @@ const ROWS = [...CHUNKS.map((c) => c.name), ...(LAYERS.some((layer) => layer.chu
 const FIRST = Math.min(...LAYERS.map((layer) => layer.start));
 const LAST = Math.max(...LAYERS.map((layer) => layer.start + layer.cycles));
 const MOST_BOXES = 4000;
+const INTERVALS = Math.max(2, Math.min(Math.ceil((LAST - FIRST) / S.interval_cycles) + 1, Math.floor(MOST_BOXES / LAYERS.length)));
+const END = Math.min(LAST + S.interval_cycles, FIRST + INTERVALS * S.interval_cycles);
 
-// Boxes of the steady state from the start of batch 0 to the end of batch 1; other batches in flight are pale.
+// Boxes of the steady state from the start of batch 0 on, of every batch that is in flight then.
 function boxes() {
-  const end = LAST + S.interval_cycles;
-  const around = Math.ceil((LAST - FIRST) / S.interval_cycles) + 1;
   const found = [];
-  const batches = (2 * around + 2) * LAYERS.length <= MOST_BOXES ? Array.from({ length: 2 * around + 2 }, (_, n) => n - around) : [0, 1];
-  for (const batch of batches) {
-    LAYERS.forEach((layer, index) => {
-      const from = layer.start + batch * S.interval_cycles, to = from + layer.cycles;
-      if (to > FIRST && from < end) found.push([layer.chunk < 0 ? CHUNKS.length : layer.chunk, from, to, index, batch]);
-    });
-  }
+  LAYERS.forEach((layer, index) => {
+    const first = Math.floor((FIRST - layer.start - layer.cycles) / S.interval_cycles) + 1;
+    for (let batch = first, from = layer.start + first * S.interval_cycles; from < END; batch += 1, from += S.interval_cycles) {
+      found.push([layer.chunk < 0 ? CHUNKS.length : layer.chunk, from, from + layer.cycles, index, batch]);
+    }
+  });
   return found.sort((a, b) => Number(a[4] === 0 || a[4] === 1) - Number(b[4] === 0 || b[4] === 1));
 }
 
@@ -154,7 +153,7 @@ function traffic() {
 }
 
 function timeline() {
-  const all = boxes(), steps = traffic(), end = LAST + S.interval_cycles;
+  const all = boxes(), steps = traffic(), end = END;
   const wave = [];
   for (let batch = Math.floor(FIRST / S.interval_cycles); batch * S.interval_cycles < end; batch += 1) {
     for (const [time, value] of steps) wave.push([batch * S.interval_cycles + time, value]);
@@ -163,6 +162,7 @@ function timeline() {
   const before = wave.filter(([time]) => time < FIRST).pop();
   if (before) inside.unshift([FIRST, before[1]]);
   inside.push([end, inside.length ? inside[inside.length - 1][1] : 0]);
+  const shown = { startValue: FIRST, endValue: Math.min(END, INTERVALS > 6 ? FIRST + 2 * S.interval_cycles : END) };
   const gbs = (bits) => (bits / 8) * S.clock_mhz * 1e6 / 1e9;
   const options = () => {
     const { axis } = base(), edge = css("--back");
@@ -184,7 +184,7 @@ function timeline() {
       } },
       xAxis: [0, 1].map((n) => ({ type: "value", gridIndex: n, min: FIRST, max: end, ...axis, name: n ? "ms" : "", axisLabel: { ...axis.axisLabel, formatter: (v) => figure(ms(v)) } })),
       yAxis: [{ type: "category", inverse: true, data: ROWS, ...axis }, { type: "value", gridIndex: 1, name: "DRAM GB/s", max: (v) => Math.max(v.max, S.dram_bits_cycle), ...axis, axisLabel: { ...axis.axisLabel, formatter: (v) => figure(gbs(v)) } }],
-      dataZoom: [{ type: "inside", xAxisIndex: [0, 1], filterMode: "weakFilter" }, { type: "slider", xAxisIndex: [0, 1], filterMode: "weakFilter", bottom: 6, height: 22, labelFormatter: (v) => `${figure(ms(v))} ms` }],
+      dataZoom: [{ type: "inside", xAxisIndex: [0, 1], filterMode: "weakFilter", ...shown }, { type: "slider", xAxisIndex: [0, 1], filterMode: "weakFilter", ...shown, bottom: 6, height: 22, labelFormatter: (v) => `${figure(ms(v))} ms` }],
       legend: { show: false },
       series: [
         { type: "custom", renderItem: item, data: all, encode: { x: [1, 2], y: 0 }, progressive: 0,
@@ -195,16 +195,23 @@ function timeline() {
       ],
     });
   };
-  const order = all.map((box, n) => [box, n]).filter(([box]) => box[4] === 0).sort((a, b) => a[0][1] - b[0][1]);
-  const keys = { count: order.length, open: (n) => details(order[n][0][3]), show: (n, instance) => {
-    instance.dispatchAction({ type: "showTip", seriesIndex: 0, dataIndex: order[n][1] });
-    const layer = LAYERS[order[n][0][3]];
-    return `${layer.name} on ${chunkName(layer.chunk)}: ${figure(ms(layer.start))} to ${figure(ms(layer.start + layer.cycles))} ms`;
+  const own = new Map();
+  all.forEach((box, n) => { if (!own.has(box[3]) || box[4] === 0) own.set(box[3], n); });
+  const order = [...own.keys()].sort((a, b) => LAYERS[a].start - LAYERS[b].start);
+  const keys = { count: order.length, open: (n) => details(order[n]), show: (n, instance) => {
+    const index = own.get(order[n]), [, from, to, , batch] = all[index], layer = LAYERS[order[n]];
+    const { startValue, endValue } = instance.getOption().dataZoom[0];
+    if (from < startValue || to > endValue) {
+      const half = Math.max(endValue - startValue, to - from) / 2, middle = Math.min(Math.max((from + to) / 2, FIRST + half), END - half);
+      instance.dispatchAction({ type: "dataZoom", startValue: middle - half, endValue: middle + half });
+    }
+    instance.dispatchAction({ type: "showTip", seriesIndex: 0, dataIndex: index });
+    return `${layer.name} on ${chunkName(layer.chunk)}: ${figure(ms(from))} to ${figure(ms(to))} ms, batch ${batch}`;
   } };
   const made = chart("Timeline of the periodic schedule", options, { keys });
   made.firstChild.style.height = `${64 + 44 * ROWS.length + 90 + 70}px`;
   return section("timeline", "Timeline",
-    el("p", { class: "dim" }, `Each chunk works on another batch; one leaves every ${whole(S.interval_cycles)} cycles (${figure(ms(S.interval_cycles))} ms). Batch 0 is in full colour, batch 1 lighter, those before and after them pale. Below: DRAM traffic, spread evenly over each layer's time. Wheel or slider zoom.`),
+    el("p", { class: "dim" }, `Each chunk works on another batch; one leaves every ${whole(S.interval_cycles)} cycles (${figure(ms(S.interval_cycles))} ms). Batch 0 is in full colour, batch 1 lighter, those before and after them pale; a batch is in the pipeline for ${figure(S.pipeline_ms)} ms. Below: DRAM traffic, spread evenly over each layer's time. Wheel or slider zoom.${END < LAST + S.interval_cycles ? ` What follows repeats: ${INTERVALS} intervals are drawn.` : ""}`),
     made);
 }
 

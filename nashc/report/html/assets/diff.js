@@ -9,7 +9,7 @@ const gapText = (s) => (s.optimal ? "proven optimal" : s.gap === null ? "no boun
 
 function summary() {
   const a = A.summary, b = B.summary;
-  const numbers = [["frames a second", "fps"], ["latency of one batch, ms", "latency_ms"], ["GOPS", "gops"], ["mJ an image", "mj_image"], ["watt", "watt"],
+  const numbers = [["frames a second", "fps"], ["latency of one batch, ms", "latency_ms"], ["latency in the full pipeline, ms", "pipeline_ms"], ["GOPS", "gops"], ["mJ an image", "mj_image"], ["watt", "watt"],
     ["images a batch", "batch"], ["interval, cycles", "interval_cycles"], ["clock, MHz", "clock_mhz"], ["DRAM KiB an image", "dram_kib_image"],
     ["MAC-equivalents an image", "macs"], ["layers on the host", "host_layers"]];
   const rows = [["network", A.network, B.network, ""], ["board", A.board, B.board, ""],
