@@ -85,7 +85,7 @@ def commands_of(text: str) -> Commands:
     return Commands("\n".join(script), blocks, tuple(left_out))
 
 
-def run(script: str, folder: Path, limit: float) -> tuple[int, str]:
+def run(script: str, folder: Path, limit: float, threads: int) -> tuple[int, str]:
     """Exit code and output of a script in a folder; 124 where it ran longer than `limit` seconds."""
     page, log = folder.with_suffix(".sh"), folder.with_suffix(".log")
     page.write_text(f"{script}\n")
@@ -95,7 +95,7 @@ def run(script: str, folder: Path, limit: float) -> tuple[int, str]:
         process = subprocess.Popen(
             ["bash", "-E", "-euo", "pipefail", "-c", told, str(page)], cwd=folder, stdin=subprocess.DEVNULL,
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "PATH": path, "COLUMNS": "100"},
+            env={"OMP_NUM_THREADS": str(threads), **os.environ, "PATH": path, "COLUMNS": "100"},
         )  # fmt: skip
         try:
             code = process.wait(limit)
@@ -115,7 +115,7 @@ def copy_of_checkout(folder: Path) -> None:
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", *ignored), symlinks=True)
 
 
-def run_page(path: Path, limit: float) -> tuple[bool, Commands]:
+def run_page(path: Path, limit: float, threads: int) -> tuple[bool, Commands]:
     """Run the commands of a page and print how it went. Raises PageError."""
     name = os.path.relpath(path, ROOT)
     try:
@@ -128,7 +128,7 @@ def run_page(path: Path, limit: float) -> tuple[bool, Commands]:
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "checkout"
         copy_of_checkout(folder)
-        code, output = run(commands.script, folder, limit)
+        code, output = run(commands.script, folder, limit, threads)
     verdict = f"FAILED ({code})" if code else "ok"
     lines = [f"{name:28} {commands.blocks:3} blocks {time.monotonic() - begin:6.1f} s  {verdict}"]
     lines += [f"    {line}" for line in output.splitlines()[-SHOWN:]] if code else []
@@ -145,9 +145,10 @@ def main() -> int:
     options = parser.parse_args()
     pages = [page.resolve() for page in options.pages]
     pages = pages or [ROOT / "README.md", ROOT / "examples/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)  # torch's, so that pages do not wait for each other
     try:
         with ThreadPoolExecutor(options.jobs) as pool:
-            done = dict(zip(pages, pool.map(lambda page: run_page(page, options.limit), pages), strict=True))
+            done = dict(zip(pages, pool.map(lambda page: run_page(page, options.limit, threads), pages), strict=True))
     except PageError as error:
         print(error, file=sys.stderr)
         return 2
