@@ -52,7 +52,7 @@ def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str,
 @click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True, help="Of --finetune.")
 @click.option("--max-time", type=Duration(), metavar="30s|2m|1h", help="Fewer epochs where they would take longer.")
 @click.option("--checkpoint", type=File(), metavar="DIR", help="Where training is kept, to go on if it is interrupted.")
-@click.option("--plot", type=File(), metavar="FILE", help="Draw the curve: .png, .svg or .pdf.")
+@click.option("--plot", type=File(), metavar="FILE", help="Draw the curve: .html, .png, .svg or .pdf.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which images are drawn.")
 @limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as JSON on stdout, and nothing else.")

@@ -53,6 +53,8 @@ def test_what_is_written(folder, made, capsys):
     assert curve["labelled"]
     assert set(curve["baselines_fps"]) == {"conv-only", "conv-only-dsp"}
     assert "<svg" in (folder / "c.svg").read_text()
+    assert run(["report", str(made.with_suffix(".json"))]) == 0
+    assert chosen[0]["types"] in made.with_suffix(".html").read_text()
     onnx.checker.check_model(onnx.load(made))
 
 
@@ -78,7 +80,9 @@ def test_json_is_the_file(folder, capsys):
 
 
 def test_the_report_says_what_stands_in_the_file(folder, made, capsys):
-    assert hybridize(folder, "--types", "conv4", "--max-drop", "100%", out="four.onnx") == 0
+    page = folder / "four page.html"
+    assert hybridize(folder, "--types", "conv4", "--max-drop", "100%", "--plot", str(page), out="four.onnx") == 0
+    assert "original, conv-only" in page.read_text()
     text = capsys.readouterr().out
     fps = next(p["fps"] for p in json.loads((folder / "four.json").read_text())["points"] if p["chosen"])
     assert f"{fps:,.0f} FPS" in text

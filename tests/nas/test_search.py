@@ -83,6 +83,13 @@ def test_every_pair_has_a_model_and_a_design_of_its_network(folder, made):
         assert (pair.dsp_fps is not None) == (found.family == CONV)
 
 
+def test_the_pages_link_every_design(folder, made):
+    page = (folder / "out" / "pareto.html").read_text()
+    for pair in made.pairs:
+        assert f'"link":"{pair.folder}/report.html"' in page
+        assert f'"fps":{pair.fps}' in (folder / "out" / pair.folder / "report.html").read_text()
+
+
 def test_the_rival_has_the_score_of_the_pair_where_one_of_convolutions_has(made):
     pairs = [p for p in made.pairs if made.candidates[p.candidate].family == HYBRID]
     assert len(pairs) == made.job.pairs
