@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nashc.artifact import Compiled
 from nashc.compiler import check_out, compile_model, write
 from nashc.core.options import Options
+from nashc.report.explain import explained
 from nashc.report.progress import progress_bar
 from nashc.report.tables import design_report, host_layers
 from nashc.report.text import render, safe
@@ -40,7 +41,8 @@ def compile_to(
 
 def human_form(compiled: Compiled, out: str | None, *, verbose: bool = False) -> Group:
     """The report and where the files are."""
-    parts = [design_report(compiled, verbose=verbose)]
+    parts: list[RenderableType] = [design_report(compiled, verbose=verbose)]
+    parts += [explained(compiled)] if verbose else []
     if out is not None:
         names = ", ".join(str(Path(out) / name) for name in ("design.json", "model.onnx", REPORT, "report.txt"))
         parts.append(Group(Text(f"wrote {safe(names)}")))
