@@ -11,7 +11,7 @@ from nashc.compiler import chunk_labels
 from nashc.core.design import Design, Resources
 from nashc.hw.resources import machine_of, usable
 from nashc.report.html.names import shown
-from nashc.report.html.nests import Ran, loop_nest, operands
+from nashc.report.html.nests import Ran, loop_nest
 from nashc.report.tables import certificate, host_layers, nest_text, pipeline_ms
 from nashc.search.space import work_of
 
@@ -168,7 +168,7 @@ def layers_data(design: Design, board: Board) -> list[Data]:
                 "flow": result.mapping.dataflow, "text": loop_nest(ran),
                 "port": max(result.traffic.chip_read, result.traffic.chip_write) / port,
                 "bus": (result.traffic.dram_read + result.traffic.dram_write) / chunk.dram_bits,
-                "operands": [[o.what, shown(o.name), o.place, o.bits, o.times] for o in operands(ran)],
+                "operands": [[o.what, shown(o.name), o.place, o.bits, o.times] for o in ran.operands],
             }  # fmt: skip
         rows.append(row)
     return rows

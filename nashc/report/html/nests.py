@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from nashc.core.design import Chunk, LayerResult, Work
 from nashc.core.network import Layer, Unit
@@ -32,7 +33,7 @@ class Operand:
     """The innermost tile loop whose step moves it; "" where it moves once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ran:
     """A layer that runs on a chunk, with all that its schedule depends on."""
 
@@ -45,13 +46,22 @@ class Ran:
     def flow(self) -> Dataflow:
         return DATAFLOWS.get(self.result.mapping.dataflow)
 
-    @property
+    @cached_property
     def extents(self) -> Extents:
         return Extents.of(self.work, Tiles.of([self.result.mapping.tile]))
 
+    @cached_property
+    def active(self) -> tuple[str, ...]:
+        """Tile loops of more than one tile, outermost first."""
+        return tuple(d for d in self.flow.loops if int(getattr(self.extents, d).count[0]) > 1)
 
-def operands(ran: Ran) -> list[Operand]:
-    """Inputs, weights, outputs and spilled partial sums of a layer, in the order in which it takes them."""
+    @cached_property
+    def operands(self) -> tuple[Operand, ...]:
+        """Inputs, weights, outputs and spilled partial sums of a layer, in the order in which it takes them."""
+        return tuple(_operands(self))
+
+
+def _operands(ran: Ran) -> list[Operand]:
     layer, place, flow, extents = ran.layer, ran.result.placement, ran.flow, ran.extents
     moved = volumes(ran.work, extents, flow)
     input_times, weight_times = (int(repeats(extents, flow, d)[0][0]) for d in (INPUT_DIMS, WEIGHT_DIMS))
@@ -75,15 +85,9 @@ def _operand(what: str, name: str, on_chip: bool, bits: object, times: int, loop
     return Operand(what, name, "on chip" if on_chip else "DRAM", total, times, loop)
 
 
-def _active(ran: Ran) -> list[str]:
-    """Tile loops of more than one tile, outermost first."""
-    extents = ran.extents
-    return [d for d in ran.flow.loops if int(getattr(extents, d).count[0]) > 1]
-
-
 def _at(ran: Ran, dims: frozenset[str]) -> str:
     """The innermost running loop that an operand over `dims` depends on."""
-    return next((d for d in reversed(_active(ran)) if d in dims), "")
+    return next((d for d in reversed(ran.active) if d in dims), "")
 
 
 def loop_nest(ran: Ran) -> str:
@@ -92,11 +96,11 @@ def loop_nest(ran: Ran) -> str:
 
 
 def _lines(ran: Ran) -> Iterator[str]:
-    extents, moves = ran.extents, operands(ran)
+    extents, moves = ran.extents, ran.operands
     loads = [m for m in moves if m.what not in ("output", "partial sums, out and in")]
     depth = 0
     yield from (f"load {m.what} ({m.place})" for m in loads if m.loop == "")
-    for d in _active(ran):
+    for d in ran.active:
         extent = getattr(extents, d)
         count, full, last = (int(getattr(extent, part)[0]) for part in ("count", "first", "last"))
         rest = "" if last == full else f", the last of {last}"

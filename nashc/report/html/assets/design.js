@@ -152,20 +152,27 @@ function traffic() {
   return steps.filter(([time]) => time < interval);
 }
 
-function timeline() {
-  const all = boxes(), steps = traffic(), end = END;
-  const wave = [];
-  for (let batch = Math.floor(FIRST / S.interval_cycles); batch * S.interval_cycles < end; batch += 1) {
+// What the timeline draws, computed when it is first seen: boxes, steps of the traffic in the window, a box a layer.
+const drawn = once(() => {
+  const all = boxes(), steps = traffic(), wave = [];
+  for (let batch = Math.floor(FIRST / S.interval_cycles); batch * S.interval_cycles < END; batch += 1) {
     for (const [time, value] of steps) wave.push([batch * S.interval_cycles + time, value]);
   }
-  const inside = wave.filter(([time]) => time >= FIRST && time <= end);
+  const inside = wave.filter(([time]) => time >= FIRST && time <= END);
   const before = wave.filter(([time]) => time < FIRST).pop();
   if (before) inside.unshift([FIRST, before[1]]);
-  inside.push([end, inside.length ? inside[inside.length - 1][1] : 0]);
+  inside.push([END, inside.length ? inside[inside.length - 1][1] : 0]);
+  const own = new Map();
+  all.forEach((box, n) => { if (!own.has(box[3]) || box[4] === 0) own.set(box[3], n); });
+  return { all, inside, own };
+});
+
+function timeline() {
+  const end = END;
   const shown = { startValue: FIRST, endValue: Math.min(END, INTERVALS > 6 ? FIRST + 2 * S.interval_cycles : END) };
   const gbs = (bits) => (bits / 8) * S.clock_mhz * 1e6 / 1e9;
   const options = () => {
-    const { axis } = base(), edge = css("--back");
+    const { axis } = base(), edge = css("--back"), { all, inside } = drawn();
     const item = (params, api) => {
       const row = api.value(0), from = api.coord([api.value(1), row]), to = api.coord([api.value(2), row]);
       const height = api.size([0, 1])[1] * 0.7, batch = api.value(4), own = batch === 0 || batch === 1;
@@ -195,10 +202,9 @@ function timeline() {
       ],
     });
   };
-  const own = new Map();
-  all.forEach((box, n) => { if (!own.has(box[3]) || box[4] === 0) own.set(box[3], n); });
-  const order = [...own.keys()].sort((a, b) => LAYERS[a].start - LAYERS[b].start);
+  const order = LAYERS.map((_, n) => n).sort((a, b) => LAYERS[a].start - LAYERS[b].start);
   const keys = { count: order.length, open: (n) => details(order[n]), show: (n, instance) => {
+    const { all, own } = drawn();
     const index = own.get(order[n]), [, from, to, , batch] = all[index], layer = LAYERS[order[n]];
     const { startValue, endValue } = instance.getOption().dataZoom[0];
     if (from < startValue || to > endValue) {
@@ -307,8 +313,8 @@ function about() {
   const options = Object.entries(DATA.options).filter(([, value]) => value !== null).map(([name, value]) => [name, String(value)]);
   return section("about", "Request and board",
     table(["option", "value"], options, "What was asked for"),
-    DATA.removed.length ? el("details", {}, el("summary", {}, `${DATA.removed.length} nodes of the file became no layer`), table(["node", "why"], DATA.removed)) : null,
-    el("details", {}, el("summary", {}, "Every figure of the board, and where it comes from"), table(["figure", ">value", "source"], DATA.sources)),
+    DATA.removed.length ? later(`${DATA.removed.length} nodes of the file became no layer`, () => table(["node", "why"], DATA.removed)) : null,
+    later("Every figure of the board, and where it comes from", () => table(["figure", ">value", "source"], DATA.sources)),
     el("p", { class: "dim" }, "Speed, resources and energy are estimates of a modelled template; nothing was measured on a board."));
 }
 

@@ -47,6 +47,19 @@ function section(id, title, ...children) {
   return el("section", { id, "aria-label": title }, el("h2", {}, title), ...children);
 }
 
+// A function that computes its value when it is first asked.
+function once(make) {
+  let made;
+  return () => (made === undefined ? (made = make()) : made);
+}
+
+// Something to open, made when it is opened.
+function later(title, make) {
+  const made = el("details", {}, el("summary", {}, title));
+  made.addEventListener("toggle", () => made.append(make()), { once: true });
+  return made;
+}
+
 const tile = (value, label) => el("div", { class: "tile" }, el("b", {}, value), el("span", {}, label));
 
 // A table with search, sorting and filters. columns: {title, of(row) -> value to sort by, show(row) -> text, minor}.
