@@ -66,11 +66,15 @@ function start() {
       seen.unobserve(entry.target);
       draw(CHARTS.find((made) => made.box === entry.target));
     }
+    if (!document.documentElement.dataset.ready) performance.mark("ready");
     document.documentElement.dataset.ready = "yes";
-  }, { rootMargin: "300px" });
+  }, { rootMargin: "100px" });
   CHARTS.forEach((made) => seen.observe(made.box));
   addEventListener("beforeprint", () => CHARTS.filter((made) => !made.instance).forEach(draw));
-  new ResizeObserver(() => CHARTS.forEach((made) => made.instance && made.instance.resize())).observe(document.getElementById("page"));
+  const resized = new ResizeObserver((entries) => CHARTS.forEach(({ box, instance }) => {
+    if (instance && entries.some((entry) => entry.target === box) && instance.getWidth() !== box.clientWidth) instance.resize();
+  }));
+  CHARTS.forEach((made) => resized.observe(made.box));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }
 

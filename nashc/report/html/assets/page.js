@@ -62,6 +62,8 @@ function later(title, make) {
 
 const tile = (value, label) => el("div", { class: "tile" }, el("b", {}, value), el("span", {}, label));
 
+const AT_ONCE = 60, AFTER_MS = 150;
+
 // A table with search, sorting and filters. columns: {title, of(row) -> value to sort by, show(row) -> text, minor}.
 function browser({ rows, columns, label, filters = [], open = null, first = null }) {
   const state = { column: first, down: true, text: "", picked: filters.map(() => "") };
@@ -72,17 +74,18 @@ function browser({ rows, columns, label, filters = [], open = null, first = null
   const count = el("span", { class: "dim", role: "status" });
   const heads = columns.map((column, n) => el("th", { scope: "col", class: [column.number ? "number" : "", column.minor ? "minor" : ""].join(" ").trim() || null },
     el("button", { type: "button", onclick: () => { state.down = state.column === n ? !state.down : !!column.number; state.column = n; draw(); } }, column.title)));
-  const texts = rows.map((row) => columns.map((column) => String(column.show(row))));
-  const cells = rows.map((row, index) => el("tr", { "data-row": index }, columns.map((column, n) => {
-    const text = texts[index][n];
-    const inside = n === 0 && open ? el("button", { type: "button", onclick: () => open(index) }, text) : text;
-    return el("td", { class: [column.number ? "number" : "name", column.minor ? "minor" : ""].join(" ").trim() }, inside);
-  })));
+  const look = columns.map((column) => [column.number ? "number" : "name", column.minor ? "minor" : ""].join(" ").trim());
+  let selected = -1;
+  const texts = rows.map(() => null), cells = rows.map(() => null);
+  const text = (index) => (texts[index] ??= columns.map((column) => String(column.show(rows[index]))));
+  const cell = (index) => (cells[index] ??= el("tr", { "data-row": index, "aria-selected": index === selected ? "true" : "false" }, text(index).map((own, n) =>
+    el("td", { class: look[n] }, n === 0 && open ? el("button", { type: "button", onclick: () => open(index) }, own) : own))));
   const body = el("tbody");
-  const haystack = texts.map((own) => own.join("\n").toLowerCase());
+  const haystack = once(() => rows.map((_, index) => text(index).join("\n").toLowerCase()));
+  let drawing = 0;
 
   function draw() {
-    let order = rows.map((_, index) => index).filter((index) => haystack[index].includes(state.text)
+    let order = rows.map((_, index) => index).filter((index) => (state.text === "" || haystack()[index].includes(state.text))
       && filters.every((filter, n) => state.picked[n] === "" || String(filter.of(rows[index])) === state.picked[n]));
     if (state.column !== null) {
       const of = columns[state.column].of;
@@ -91,14 +94,20 @@ function browser({ rows, columns, label, filters = [], open = null, first = null
       order = order.sort((a, b) => (at.get(a) < at.get(b) ? -1 : at.get(a) > at.get(b) ? 1 : 0) * (state.down ? -1 : 1) || a - b);
     }
     heads.forEach((head, n) => head.setAttribute("aria-sort", n !== state.column ? "none" : state.down ? "descending" : "ascending"));
-    body.replaceChildren(...order.map((index) => cells[index]));
+    const mine = (drawing += 1); // the first rows at once, the others when the page stands
+    body.replaceChildren(...order.slice(0, AT_ONCE).map(cell));
+    if (order.length > AT_ONCE) setTimeout(() => mine === drawing && body.append(...order.slice(AT_ONCE).map(cell)), AFTER_MS);
     count.textContent = `${order.length} of ${rows.length}`;
   }
 
   draw();
   const shown = el("div", { class: "scroll tall", tabindex: "0", role: "group", "aria-label": label },
     el("table", {}, el("thead", {}, el("tr", {}, heads)), body));
-  const select = (index) => cells.forEach((row, n) => row.setAttribute("aria-selected", n === index ? "true" : "false"));
+  const select = (index) => {
+    if (cells[selected]) cells[selected].setAttribute("aria-selected", "false");
+    selected = index;
+    if (cells[selected]) cells[selected].setAttribute("aria-selected", "true");
+  };
   return { element: el("div", {}, el("div", { class: "controls" }, search, selects, count), shown), select };
 }
 
