@@ -53,6 +53,7 @@ def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str,
 @click.option("--max-time", type=Duration(), metavar="30s|2m|1h", help="Fewer epochs where they would take longer.")
 @click.option("--checkpoint", type=File(), metavar="DIR", help="Where training is kept, to go on if it is interrupted.")
 @click.option("--plot", type=File(), metavar="FILE", help="Draw the curve: .html, .png, .svg or .pdf.")
+@click.option("--designs", type=File(), metavar="DIR", help="Write the design of each point, and its page, in there.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which images are drawn.")
 @limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as JSON on stdout, and nothing else.")
@@ -88,7 +89,7 @@ def hybridize_command(
         training = Finetune(given["finetune"], given["adders"], given["epochs"], minutes, given["checkpoint"])
     job = Job(
         model, target, calib, out, preprocess_from(metadata_of(model), given), shapes, given["data"], given["labels"],
-        given["split"], given["count"], given["seed"], training, options,
+        given["split"], given["count"], given["seed"], training, given["designs"], options,
     )  # fmt: skip
     made = report.hybridize_shown(job, plot)
     if as_json:

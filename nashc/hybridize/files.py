@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,12 +15,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from nashc.compiler import Progress, target_board
+from nashc.artifact import Compiled
+from nashc.compiler import Progress, check_out, target_board, write
+from nashc.core.design import Design
 from nashc.data import Dataset, Preprocess, open_data
 from nashc.errors import NashcError
 from nashc.files import check_file, replacing
 from nashc.hybridize.original import Original, open_original, original
-from nashc.hybridize.pipeline import Hybrid, HybridOptions, Judge, hybridize, matching, outputs_of
+from nashc.hybridize.pipeline import Hybrid, HybridOptions, Judge, Point, hybridize, matching, outputs_of
 from nashc.runtime import Session
 from nashc.runtime.accuracy import Measured, Subject, measure
 
@@ -44,7 +48,8 @@ class Finetune:
 
 @dataclass(frozen=True)
 class Job:
-    """What to make of which files. out: the hybrid; its curve goes into a .json of the same name."""
+    """What to make of which files. out: the hybrid; its curve goes into a .json of the same name. designs: a folder for
+    the design of each point of the curve."""
 
     model: str
     target: str
@@ -58,6 +63,7 @@ class Job:
     count: int = 256
     seed: int = 0
     finetune: Finetune | None = None
+    designs: str | None = None
     options: HybridOptions = field(default_factory=HybridOptions)
 
 
@@ -77,6 +83,8 @@ def hybridize_files(job: Job, progress: Progress | None = None) -> Made:
     """Raises NashcError; writes nothing then."""
     out, curve = Path(job.out), Path(job.out).with_suffix(".json")
     _check_out(job, out, curve)
+    if job.designs is not None:
+        check_out(Path(job.designs))
     board = target_board(job.target, job.options.search)
     first = open_original(job.model, job.shapes)
     data = None if job.data is None else _open(job, first, job.data, job.labels, job.split or "test")
@@ -94,6 +102,8 @@ def hybridize_files(job: Job, progress: Progress | None = None) -> Made:
             *subjects, progress=None if progress is None else lambda done, total: progress("accuracy", done / total)
         )
     made = Made(job, hybrid, measured, tuple(adders), (str(out), str(curve)))
+    for folder, design in design_folders(made).items():
+        write(Compiled(design, board, job.options.search), folder, {})
     with replacing(out) as model_file, replacing(curve) as curve_file:
         onnx.save(hybrid.model, model_file)
         Path(curve_file).write_text(curve_json(made), encoding="utf-8")
@@ -181,6 +191,18 @@ def adder_layers(model: Original, patterns: Sequence[str]) -> list[str]:
 # ----------------------------------------------------------------------- curve
 
 
+def design_folders(made: Made) -> dict[Path, Design]:
+    """Where the design of each point goes, if the job asks for them: a folder by its number and types."""
+    if made.job.designs is None:
+        return {}
+    points = enumerate(made.hybrid.points)
+    return {Path(made.job.designs) / folder_of(n, p): p.design for n, p in points if p.design is not None}
+
+
+def folder_of(number: int, point: Point) -> str:
+    return f"{number}-{re.sub('[^a-z0-9]+', '-', point.name)}"
+
+
 def curve_json(made: Made) -> str:
     """Every choice that was measured and searched, as JSON: FPS (null: does not fit), shares of 1, dB (null: equal)."""
     hybrid, job = made.hybrid, made.job
@@ -198,6 +220,7 @@ def curve_json(made: Made) -> str:
         "points": [
             {
                 "types": point.name,
+                "design": _design_path(job, n, point),
                 "chosen": point is hybrid.chosen,
                 "fps": point.fps,
                 "why": point.why,
@@ -208,7 +231,14 @@ def curve_json(made: Made) -> str:
                 "sqnr_db": {n: v if np.isfinite(v) else None for n, v in point.fidelity.sqnr_db.items()},
                 "layers": dict(point.choice),
             }
-            for point in hybrid.points
+            for n, point in enumerate(hybrid.points)
         ],
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def _design_path(job: Job, number: int, point: Point) -> str | None:
+    """Of a point's design.json, from where the curve is."""
+    if job.designs is None or point.design is None:
+        return None
+    return os.path.relpath(Path(job.designs) / folder_of(number, point) / "design.json", Path(job.out).parent)

@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 
 from nashc.board import Board
+from nashc.core.design import Design
 from nashc.core.network import Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError, did_you_mean
@@ -72,15 +73,19 @@ class HybridOptions:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A choice of types (type name of each convolution), measured. fps None: it does not fit, `why` says more. loss:
+    """A choice of types (type name of each convolution), measured. design None: it does not fit, `why` says more. loss:
     sum of sensitivities, which orders choices and says nothing else."""
 
     name: str
     choice: Mapping[str, str]
     loss: float
     fidelity: Fidelity
-    fps: float | None
+    design: Design | None
     why: str = ""
+
+    @property
+    def fps(self) -> float | None:
+        return None if self.design is None else self.design.fps
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,7 @@ class _Run:
             model,
             chosen,
             (*points, chosen),
-            floor,
+            {name: None if design is None else design.fps for name, design in floor.items()},
             self.layers,
             self.measured.losses,
             self.classifies,
@@ -257,17 +262,17 @@ class _Run:
         known = [p.choice for p in points]
         return [self._point(c) for c in wanted if c is not None and c.choice not in known and not _is_base(c.choice)]
 
-    def _base(self, floor: Mapping[str, float | None]) -> list[Point]:
+    def _base(self, floor: Mapping[str, Design | None]) -> list[Point]:
         """All layers of 8 bits, where that is allowed: no hybrid may be slower. Its speed is the original's best."""
         choice = dict.fromkeys(self.types, BASE)
         if any(BASE not in names for names in self.types.values()):
             return []
         loss = sum(self.measured.losses[node][BASE] for node in choice)
         if self.plain is self.original.network:
-            fps = max((fps for fps in floor.values() if fps is not None), default=None)
+            design = max((d for d in floor.values() if d is not None), key=lambda d: d.fps, default=None)
         else:
-            fps = self._fps(choice, self.board)[0]
-        return [Point(BASE, choice, loss, self._fidelity(choice), fps, "" if fps else "does not fit")]
+            design = self._design(choice, self.board)[0]
+        return [Point(BASE, choice, loss, self._fidelity(choice), design, "" if design else "does not fit")]
 
     # ------------------------------------------------------------- measuring
 
@@ -291,22 +296,22 @@ class _Run:
 
     def _point(self, candidate: Candidate) -> Point:
         self._report(f"search {_name(candidate.choice)}", 0.0)
-        fps, why = self._fps(candidate.choice, self.board)
+        design, why = self._design(candidate.choice, self.board)
         return Point(
-            _name(candidate.choice), candidate.choice, candidate.loss, self._fidelity(candidate.choice), fps, why
+            _name(candidate.choice), candidate.choice, candidate.loss, self._fidelity(candidate.choice), design, why
         )
 
-    def _fps(self, choice: Mapping[str, str], board: Board) -> tuple[float | None, str]:
+    def _design(self, choice: Mapping[str, str], board: Board) -> tuple[Design | None, str]:
         network = retyped(self.original.network, {node: TYPES.get(name) for node, name in choice.items()})
         return self._searched(network, board)
 
-    def _searched(self, network: Network, board: Board) -> tuple[float | None, str]:
+    def _searched(self, network: Network, board: Board) -> tuple[Design | None, str]:
         try:
-            return solve(network, board, self.options.search).fps, ""
+            return solve(network, board, self.options.search), ""
         except NashcError as error:
             return None, str(error)
 
-    def _floor(self) -> dict[str, float | None]:
+    def _floor(self) -> dict[str, Design | None]:
         self._report("search original", 0.0)
         return {
             "conv-only": self._searched(self.plain, self.board)[0],

@@ -8,17 +8,18 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from nashc.artifact import load
 from nashc.errors import NashcError
 from nashc.files import replacing
 from nashc.hybridize.fidelity import Fidelity
-from nashc.hybridize.files import Job, Made, hybridize_files
+from nashc.hybridize.files import Job, Made, design_folders, hybridize_files
 from nashc.hybridize.integers import BASE
 from nashc.hybridize.pipeline import Hybrid, Point
 from nashc.report.html.page import page
 from nashc.report.html.pareto import curve_data
 from nashc.report.progress import progress_bar
 from nashc.report.text import cell, figure, percent, safe, table
-from nashc.report.written import write_page
+from nashc.report.written import DESIGN, REPORT, design_page, write_page
 from nashc.runtime.accuracy import Measured
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -31,6 +32,8 @@ def hybridize_shown(job: Job, plot: str | None = None) -> Made:
         _check_plot(plot)
     with progress_bar() as progress:
         made = hybridize_files(job, progress)
+    for folder in design_folders(made):
+        write_page(design_page(load(folder / DESIGN)), folder / REPORT)
     if plot is not None:
         draw(made, plot)
     return made

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from test_pipeline import CLASSES
 
+from nashc.artifact import load
 from nashc.cli import run
 from nashc.data import Preprocess
 from nashc.importer import import_model
@@ -80,9 +81,15 @@ def test_json_is_the_file(folder, capsys):
 
 
 def test_the_report_says_what_stands_in_the_file(folder, made, capsys):
-    page = folder / "four page.html"
-    assert hybridize(folder, "--types", "conv4", "--max-drop", "100%", "--plot", str(page), out="four.onnx") == 0
+    page, designs = folder / "four page.html", folder / "designs"
+    flags = ("--types", "conv4", "--max-drop", "100%", "--plot", str(page), "--designs", str(designs))
+    assert hybridize(folder, *flags, out="four.onnx") == 0
     assert "original, conv-only" in page.read_text()
+    points = json.loads((folder / "four.json").read_text())["points"]
+    assert len(points) == len({point["design"] for point in points}) == len(list(designs.iterdir()))
+    for point in points:
+        assert load(folder / point["design"]).design.fps == point["fps"]
+        assert f'"link":"{point["design"].replace("design.json", "report.html")}"' in page.read_text()
     text = capsys.readouterr().out
     fps = next(p["fps"] for p in json.loads((folder / "four.json").read_text())["points"] if p["chosen"])
     assert f"{fps:,.0f} FPS" in text

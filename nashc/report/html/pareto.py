@@ -15,7 +15,6 @@ from nashc.report.text import figure
 
 Data = dict[str, Any]
 MAX_BYTES = 64 * 2**20
-MAX_POINTS = 100_000
 AGAIN = "give the .json that `nashc hybridize` or `nashc search` wrote"
 
 
@@ -70,6 +69,7 @@ class _Point(msgspec.Struct):
     accuracy: float | None
     float_accuracy: float | None
     sqnr_db: dict[str, float | None]
+    design: str | None = None
 
 
 class _Curve(msgspec.Struct):
@@ -91,7 +91,6 @@ def pareto_data(path: Path, page: Path) -> Data:
             raise NashcError("inconsistent: a pair names no candidate", where=str(path), hint=AGAIN)
     found = made.candidates
     pairs = [p for p in made.pairs if found[p.candidate].family == "hybrid"]
-    trained = any(p.integer_accuracy is not None for p in made.pairs)
     return {
         "name": f"{shown(made.job.space.name)} for {shown(made.job.target)}",
         "text": f"{len(found):,} candidates, scored by '{shown(made.job.proxy)}'. Scores are ranks among all, no "
@@ -116,7 +115,7 @@ def pareto_data(path: Path, page: Path) -> Data:
             }
             for pair in [*pairs, *(p for p in made.pairs if p not in pairs)]
         ],
-        "trained": trained, "lines": [],
+        "lines": [],
     }  # fmt: skip
 
 
@@ -132,54 +131,62 @@ def _link(folder: Path, name: str, page: Path) -> str | None:
     """From the page to the report of a pair, or to its design.json; None where there is neither."""
     if Path(name).name != name or name in (".", ".."):
         return None
-    for file in ("report.html", "design.json"):
-        if (folder / name / file).is_file():
-            return quote(os.path.relpath(folder / name / file, page.parent))
-    return None
+    return _file_link(folder / "pareto.json", f"{name}/design.json", page)
+
+
+def _file_link(path: Path, design: str | None, page: Path) -> str | None:
+    """From the page to a design.json that a file at `path` names, or better to the report beside it."""
+    if design is None:
+        return None
+    there = path.parent / design
+    found = [file for file in (there.with_name("report.html"), there) if file.is_file()]
+    return quote(os.path.relpath(found[0], page.parent)) if found and there.name == "design.json" else None
 
 
 def curve_data(path: Path, page: Path) -> Data:
     """Of a conversion: FPS over what is lost for each choice of types, and the original's own FPS."""
     curve = _decoded(path, _Curve)
-    drops = any(p.drop is not None for p in curve.points)
-    points = [p for p in curve.points if p.fps is not None and _lost(p, drops) is not None]
-    front = {id(p) for p in points if not any(
-        (o.fps or 0) >= (p.fps or 0) and _lost(o, drops) <= _lost(p, drops) and o is not p
-        and ((o.fps or 0), -_lost(o, drops)) != ((p.fps or 0), -_lost(p, drops)) for o in points
-    )}  # fmt: skip
-    chosen = [p for p in points if p.chosen]
+    drops = any(point.drop is not None for point in curve.points)
+    known = [p for p in curve.points if p.fps is not None and _lost(p, drops) is not None]
+    points = [_point(p, path, page, drops) for p in known]
+    for point in points:
+        point["front"] = not any(
+            other["y"] >= point["y"]
+            and other["x"] <= point["x"]
+            and (other["y"], other["x"]) != (point["y"], point["x"])
+            for other in points
+        )
     return {
         "name": f"{shown(curve.model)} for {shown(curve.target)}",
         "text": f"Types of layers that were measured on {curve.images:,} images of {shown(curve.measured_on)} and "
         "searched on the board." + ("" if curve.labelled else " Without labels: what counts is the original's class."),
         "x": "points of top-1 lost" if drops else "noise at the worst output, -dB",
-        "y": f"FPS on {shown(curve.target)}", "groups": ["types of layers"],
-        "points": [_point(p, drops, front=id(p) in front) for p in points],
-        "chosen": [
-            {**_point(p, drops, front=True), "link": None, "latency_ms": None, "gops": None, "gap": None,
-             "dsp_fps": None, "accuracy": p.accuracy, "macs": None, "rival": None}
-            for p in chosen
-        ],
-        "trained": curve.labelled,
+        "y": f"FPS on {shown(curve.target)}", "groups": ["types of layers"], "points": points,
+        "chosen": sorted((p for p in points if p["chosen"] or p["link"]), key=lambda p: not p["chosen"]),
         "lines": [[f"original, {shown(name)}", fps] for name, fps in curve.baselines_fps.items() if fps is not None],
     }  # fmt: skip
 
 
-def _point(point: _Point, drops: bool, *, front: bool) -> Data:
-    parts = [f"top-1 {point.accuracy:.2%}, float {point.float_accuracy:.2%}"] if (
-        point.accuracy is not None and point.float_accuracy is not None) else []  # fmt: skip
+def _point(point: _Point, path: Path, page: Path, drops: bool) -> Data:
+    parts = []
+    if point.accuracy is not None and point.float_accuracy is not None:
+        parts.append(f"top-1 {point.accuracy:.2%}, float {point.float_accuracy:.2%}")
     parts += [f"same class {point.agreement:.2%}"] if point.agreement is not None else []
     parts += [f"{shown(name)} {figure(value)} dB" for name, value in [*point.sqnr_db.items()][:4] if value is not None]
     return {
-        "name": shown(point.types), "about": "; ".join(parts), "x": _lost(point, drops), "y": point.fps, "group": 0,
-        "front": front,
+        "name": shown(point.types) + ", chosen" * point.chosen, "about": "; ".join(parts), "x": _lost(point, drops),
+        "y": point.fps, "group": 0, "chosen": point.chosen, "link": _file_link(path, point.design, page),
+        "accuracy": point.accuracy, "latency_ms": None, "gops": None, "gap": None, "dsp_fps": None, "macs": None,
+        "rival": None,
     }  # fmt: skip
 
 
-def _lost(point: _Point, drops: bool) -> float:
+def _lost(point: _Point, drops: bool) -> float | None:
+    """Points of top-1, or the noise at the worst output in -dB; None where nothing is lost that dB could tell."""
     if drops:
-        return 100 * (point.drop or 0.0)
-    return -min((value for value in point.sqnr_db.values() if value is not None), default=200.0)
+        return None if point.drop is None else 100 * point.drop
+    known = [value for value in point.sqnr_db.values() if value is not None]
+    return -min(known) if known else None
 
 
 def _decoded(path: Path, kind: type[Any]) -> Any:
