@@ -41,7 +41,9 @@ def draw_all(made: Pareto, folder: Path) -> None:
     for pair in made.pairs:
         design, shown = folder / pair.folder / DESIGN, folder / pair.folder / REPORT
         if not shown.exists() or shown.stat().st_mtime < design.stat().st_mtime:
-            write_page(design_page(load(design)), shown)
+            reached = pair.integer_accuracy
+            tiles = [] if reached is None else [(f"{reached:.2%}", "top-1 of the integer model")]
+            write_page(design_page(load(design), tiles), shown)
     data = pareto_data(folder / PARETO_FILE, folder / PARETO_PAGE)
     write_page(page(data["name"], "pareto", data), folder / PARETO_PAGE)
     if has_matplotlib():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from nashc.report.text import safe
 
 DESIGN, PARETO = "design.json", "pareto.json"
 REPORT, PARETO_PAGE, DIFF_PAGE = "report.html", "pareto.html", "diff.html"
+Tile = tuple[str, str]
+"""A figure of the summary and what it is."""
 HINT = "give a design.json, a pareto.json, the .json of a conversion, or the folder of a compile or a search"
 
 
@@ -88,7 +91,8 @@ def report_page(ask: Ask) -> RenderableType:
             with progress_bar() as progress:
                 helps = what_helps(compiled, ask.seconds, progress)
             parts.append(helps_table(helps))
-        text = design_page(compiled, ask.checked, helps)
+        tiles = [] if ask.checked is None else accuracy_tiles(Path(ask.checked))
+        text = design_page(compiled, tiles, helps)
     else:
         data = (pareto_data if kind == "pareto" else curve_data)(source, out)
         text = page(f"{data['name']}: nashc", "pareto", data)
@@ -109,11 +113,11 @@ def report_csv(ask: Ask) -> str:
     return layers_csv(load(found(ask.path)))
 
 
-def design_page(compiled: Compiled, checked: str | None = None, helps: Helps | None = None) -> str:
-    """report.html."""
+def design_page(compiled: Compiled, accuracy: Sequence[Tile] = (), helps: Helps | None = None) -> str:
+    """report.html; accuracy: figures for the summary that a design does not have."""
     data = design_data(compiled)
-    if checked is not None:
-        data["accuracy"] = {"tiles": accuracy_tiles(Path(checked))}
+    if accuracy:
+        data["accuracy"] = {"tiles": accuracy}
     if helps is not None:
         data["helps"] = helps_data(helps)
     return page(f"{shown(compiled.design.network.name)} on {shown(compiled.board.name)}: nashc", "design", data)
@@ -166,7 +170,7 @@ def kind_of(path: Path) -> str:
     return "curve" if not header.schema and isinstance(header.points, list) else "design"
 
 
-def accuracy_tiles(path: Path) -> list[list[str]]:
+def accuracy_tiles(path: Path) -> list[Tile]:
     """What `nashc check --json` measured, as figures with labels."""
     try:
         made = msgspec.json.decode(path.read_bytes(), type=_Checked)
@@ -175,14 +179,14 @@ def accuracy_tiles(path: Path) -> list[list[str]]:
     a = made.accuracy
     if a is None:
         return []
-    tiles = []
+    tiles: list[Tile] = []
     if a.model is not None:
-        tiles.append([f"{a.model.top1:.2%}", f"top-1 on {a.images:,} images"])
+        tiles.append((f"{a.model.top1:.2%}", f"top-1 on {a.images:,} images"))
         if a.model.top5 is not None:
-            tiles.append([f"{a.model.top5:.2%}", "top-5"])
+            tiles.append((f"{a.model.top5:.2%}", "top-5"))
     for output in a.outputs[:3]:
         if output.agreement is not None:
-            tiles.append([f"{output.agreement:.2%}", f"same class as the other model, {shown(output.name)}"])
+            tiles.append((f"{output.agreement:.2%}", f"same class as the other model, {shown(output.name)}"))
         elif output.sqnr_db is not None:
-            tiles.append([f"{output.sqnr_db:.1f} dB", f"SQNR to the other model, {shown(output.name)}"])
+            tiles.append((f"{output.sqnr_db:.1f} dB", f"SQNR to the other model, {shown(output.name)}"))
     return tiles

@@ -85,7 +85,9 @@ def test_trained_pairs_stay_when_the_search_goes_on(searched):
     for pair in trained.pairs:
         design = artifact.load(folder / "out" / pair.folder / "design.json").design
         assert (design.fps, design.latency_ms, design.gops) == (pair.fps, pair.latency_ms, pair.gops)
-        assert f'"fps":{pair.fps}' in (folder / "out" / pair.folder / "report.html").read_text()
+        page = (folder / "out" / pair.folder / "report.html").read_text()
+        assert f'"fps":{pair.fps}' in page
+        assert f'["{pair.integer_accuracy:.2%}","top-1 of the integer model"]' in page
         assert f'"accuracy":{pair.integer_accuracy}' in (folder / "out" / "pareto.html").read_text()
 
 
