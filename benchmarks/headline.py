@@ -45,6 +45,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--worker", default="0/1", metavar="I/N", help="train every N-th network alone, from the I-th on"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/headline"))
     return parser.parse_args()
 
@@ -114,9 +117,12 @@ def main() -> None:
             search(results, run, one, made.job.target, rival=one is not pair)
     space = jobs[0][1].job.space
     train, test, _ = train_and_test(space, options.cifar)
+    worker, workers = map(int, options.worker.split("/"))
     for run, made, pair in jobs:
         for seed in range(options.seeds):
-            for one in (pair, made.pairs[pair.rival]):
+            for n, one in enumerate((pair, made.pairs[pair.rival])):
+                if (seed + n) % workers != worker:
+                    continue
                 architecture = architecture_of(made.candidates[one.candidate], space)
                 name = f"{architecture} {options.epochs} {seed}"
                 if any(r["kind"] == "trained" and r["name"] == name for r in lines(results)):
