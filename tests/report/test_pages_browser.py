@@ -136,6 +136,25 @@ def test_hover_and_keys_tell_of_layers(chromium, mnist):
         )
 
 
+def test_the_wheel_zooms_both_halves_of_the_timeline(chromium, mnist):
+    _, file = mnist
+    shown = """() => {
+        const chart = echarts.getInstanceByDom(document.querySelector('#timeline .chart'));
+        const [zoom] = chart.getOption().dataZoom;
+        return zoom.endValue - zoom.startValue;
+    }"""
+    with opened(chromium, file) as page:
+        box = page.locator("#timeline .chart")
+        box.scroll_into_view_if_needed()
+        page.wait_for_function("box => box.querySelector('canvas')", arg=box.element_handle())
+        before = page.evaluate(shown)
+        spot = box.bounding_box()
+        page.mouse.move(spot["x"] + 400, spot["y"] + 40)
+        for _ in range(3):
+            page.mouse.wheel(0, -240)
+        page.wait_for_function(f"before => ({shown})() < 0.9 * before", arg=before)
+
+
 def test_light_dark_and_phone(chromium, mnist):
     _, file = mnist
     for scheme, width in (("light", 1280), ("dark", 1280), ("dark", 360)):
