@@ -241,7 +241,7 @@ FLAGS = (
     flags("shape of 10,000 axes", "--shape", "--shape", "Input3=" + ",".join("1" * 10_000)),
     flags("shape given twice", "an input twice", *["--shape", "Input3=1,1,28,28"] * 2),
     flags("two models", "unexpected extra argument", str(MNIST)),
-    Case("flags", "unknown command", lambda f: ["compil", str(MNIST)], "Did you mean 'compile'"),
+    Case("flags", "unknown command", lambda f: ["compil", str(MNIST)], "'compile'"),
     Case("flags", "no model", lambda f: ["inspect"], "Missing argument 'MODEL'"),
     Case("flags", "neither -o nor --json", lambda f: COMPILE, "Missing option '-o'"),
     Case("flags", "show of an unknown board", lambda f: ["targets", "show", "[red]\x1b"], "unknown target"),

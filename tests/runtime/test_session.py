@@ -36,6 +36,27 @@ def test_a_hybrid_network_runs_alike_everywhere(tmp_path: Path) -> None:
         assert found.skips == ()
 
 
+QDQ = """<ir_version: 10, opset_import: ["": 21]> g (float[1,64,4,4] x) => (float[1,8,4,4] y)
+<float s = {0.01}, uint8 zx = {0}, float sw = {0.01}, int8 zw = {0}, float so = {1.0}, uint8 zo = {0}> {
+    q = QuantizeLinear(x, s, zx) d = DequantizeLinear(q, s, zx) v = DequantizeLinear(w, sw, zw) c = Conv(d, v)
+    e = QuantizeLinear(c, so, zo) y = DequantizeLinear(e, so, zo)
+}"""
+
+
+@pytest.mark.parametrize("weight", [127, -127, 100])
+@pytest.mark.parametrize("native", [True, False])
+def test_sums_of_large_products_do_not_saturate(weight: int, native: bool) -> None:
+    """255 x 127 twice is beyond 16 bits: processors without VNNI instructions have no exact step for it."""
+    model = parser.parse_model(QDQ)
+    w = np.full((8, 64, 1, 1), weight, np.int8)
+    w[:, ::3] = -weight
+    model.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    x = np.full((1, 64, 4, 4), 2.55, np.float32)
+    expected = np.clip(round(2.55 * 0.01 * int(w[0].astype(np.int64).sum())), 0, 255)
+    found = Session(model, native=native).run({"x": x})["y"]
+    np.testing.assert_array_equal(found, np.full((1, 8, 4, 4), expected))
+
+
 def test_shift_layers_become_convolutions_once() -> None:
     prepared = prepare(embed_functions(hybrid()), native=True)
     kinds = [(node.domain, node.op_type) for node in prepared.model.graph.node]
