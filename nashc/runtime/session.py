@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nashc.errors import NashcError, did_you_mean
 from nashc.ops import library
 from nashc.ops.native import available
+from nashc.runtime.exact import saturates, with_unsigned_weights
 from nashc.runtime.prepare import Source, prepare
 
 Array = NDArray[Any]
@@ -74,14 +75,13 @@ def start(model: onnx.ModelProto, threads: int | None, *, native: bool) -> onnxr
     """The model as it is in onnxruntime. Raises NashcError for what onnxruntime refuses."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised as well
-    # Without VNNI instructions onnxruntime sums pairs of uint8 x int8 products in 16 bits that saturate: wrong results
-    options.add_session_config_entry("session.x64quantprecision", "1")
     if threads is not None:
         if threads < 1:
             raise NashcError(f"threads={threads}", where="Session", hint="give at least 1")
         options.intra_op_num_threads = threads
         options.add_session_config_entry("nashc.threads", str(threads))
     try:
+        model = with_unsigned_weights(model) if saturates() else model
         if native:
             options.register_custom_ops_library(str(library()))
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
