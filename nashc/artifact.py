@@ -33,6 +33,8 @@ WRITE_AGAIN = "write it again with `nashc compile`"
 MOST = 2**48
 """Operations of a layer and bits of a feature map, for one image: more than any network has, and their products with a
 batch still fit 64 bits."""
+MOST_SMALL = 2**20
+"""Strides, pads, bits, terms, images of a batch."""
 NEST_DIMS = ("g", "k", "c", "oy", "ox", "fy", "fx")
 
 
@@ -186,6 +188,11 @@ def _problems(compiled: Compiled) -> Iterator[str]:
     yield from _numbers(compiled, "")
     yield from _positive("board", compiled.board, "clock_mhz", "lut", "ff", "bram36")
     yield from _positive("board.dram", compiled.board.dram, "bytes_per_second", "efficiency")
+    board = compiled.board
+    if not all(0 < share <= 1 for share in (board.usable_logic, board.usable_blocks)):
+        yield "board.usable_logic or usable_blocks is no share"
+    if not (1e-3 <= board.clock_mhz <= 1e6 and 1e-6 <= board.dram.efficiency <= 1):
+        yield "board.clock_mhz or board.dram.efficiency is out of range"
     for label, design in (("design", compiled.design), *compiled.alternatives):
         yield from (f"{label}: {problem}" for problem in _design_problems(design))
 
@@ -214,6 +221,8 @@ def _design_problems(design: Design) -> Iterator[str]:
     yield from _network_problems(network)
     yield from _positive("design", design, "clock_mhz", "interval_cycles", "latency_cycles")
     yield from _positive("accelerator", accelerator, "batch")
+    if accelerator.batch > MOST_SMALL:
+        yield f"a batch of {accelerator.batch} images"
     if len(design.chunk_resources) != len(accelerator.chunks):
         yield "chunk_resources does not match the chunks"
     if [r.layer for r in design.layers] != [layer.name for layer in network.layers]:
@@ -251,6 +260,8 @@ def _mapping_problems(layer: Layer, result: LayerResult) -> Iterator[str]:
 def _network_problems(network: Network) -> Iterator[str]:
     if not network.layers:
         yield "the network has no layer"
+    for tensor in network.tensors:
+        yield from _positive(f"tensor '{tensor.name}'", tensor, "channels", "rows", "columns", "bits")
     for kind, names in (
         ("layers", [layer.name for layer in network.layers]),
         ("tensors", [tensor.name for tensor in network.tensors]),
@@ -264,6 +275,10 @@ def _network_problems(network: Network) -> Iterator[str]:
     for layer in network.layers:
         label = f"layer '{layer.name}'"
         yield from _positive(label, layer.nest, *NEST_DIMS, "iy", "ix")
+        numbers = [*layer.nest.stride, *layer.nest.dilation, *(n + 1 for n in layer.nest.pad)]
+        numbers += [] if layer.weights is None else [layer.weights.bits, layer.weights.terms]
+        if not all(0 < n <= MOST_SMALL for n in numbers):
+            yield f"{label} has a stride, dilation, pad, or weights of a size that no layer has"
         for size in (
             layer.nest.macs,
             *(network.tensor[n].total_bits for n in (*layer.inputs, layer.output) if n in network.tensor),

@@ -30,6 +30,8 @@ def report_command(markdown: bool, as_csv: bool, verbose: bool, **asked: object)
     """
     from nashc.report.written import Ask, report_csv, report_markdown, report_page
 
+    if markdown and as_csv:
+        raise click.UsageError("--markdown and --csv do not go together.")
     ask = Ask(**asked)  # type: ignore[arg-type]
     if markdown or as_csv:
         click.echo((report_markdown if markdown else report_csv)(ask), nl=False)

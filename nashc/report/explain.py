@@ -72,7 +72,11 @@ def _count(number: int, what: str) -> str:
 def _layers(compiled: Compiled) -> Iterator[Row]:
     """Which source nodes each layer stands for, and which none does."""
     single = 0
+    shared = Counter(name for layer in compiled.design.network.layers for name in layer.nodes)
     for layer in compiled.design.network.layers:
+        if len(layer.nodes) == 1 and shared[layer.nodes[0]] > 1:
+            yield layer.name, f"a part of node '{layer.nodes[0]}'" + (f": {layer.note}" if layer.note else "")
+            continue
         fused = [name for name in layer.nodes if name != layer.name]
         if fused:
             activation = f" ({layer.activation})" if layer.activation else ""

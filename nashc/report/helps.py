@@ -40,8 +40,8 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """What a tenth more of a resource brings: `score` is 1 for the design as it is, None where nothing was searched
-    (`why`). FPS and gap are those of the design that was found."""
+    """What a tenth more of a resource brings: FPS and gain of the best design known for the larger board, its gap to
+    the bound that the search proved there; None where nothing was searched (`why`)."""
 
     name: str
     now: str
@@ -55,11 +55,12 @@ class Help:
 @dataclass(frozen=True, slots=True)
 class Helps:
     """`base_fps`: of the best design without any change, the request's own or the one that the same search finds now;
-    `found_better`: it is the latter."""
+    `found_better`: it is the latter; `found_less`: FPS of the latter where it falls short of the request's own."""
 
     objective: str
     base_fps: float
     found_better: bool
+    found_less: float | None
     seconds: float
     rows: tuple[Help, ...]
 
@@ -131,6 +132,7 @@ def what_helps(compiled: Compiled, seconds: float | None = None, progress: Progr
     again = searched(0, "", board, options)
     base = max((compiled.design, again), key=lambda design: score(design, options.objective))
     reached = score(base, options.objective)
+    less = again.fps if score(again, options.objective) < reached else None
     rows = []
     for n, resource in enumerate(RESOURCES):
         larger, within = resource.grown(board, options, MORE)
@@ -145,13 +147,19 @@ def what_helps(compiled: Compiled, seconds: float | None = None, progress: Progr
         except NashcError as error:
             rows.append(Help(resource.name, now, then, None, None, None, str(error)))
             continue
+        bound = design.certificate.bound
         better = score(design, options.objective) > reached
         if resource.keeps and not better:
             design = base
         gain = score(design, options.objective) / reached - 1
-        rows.append(Help(resource.name, now, then, design.fps, gain, design.certificate.gap))
+        rows.append(Help(resource.name, now, then, design.fps, gain, _gap(design, bound)))
     rows.sort(key=lambda row: (row.gain is None, -(row.gain or 0.0)))
-    return Helps(options.objective, base.fps, base is again and again != compiled.design, limit, tuple(rows))
+    return Helps(options.objective, base.fps, base is again and again != compiled.design, less, limit, tuple(rows))
+
+
+def _gap(design: Design, bound: float) -> float | None:
+    """How far a design is from the bound that was proven for a larger board."""
+    return design.certificate.value / bound - 1 if bound > 0 else None
 
 
 def score(design: Design, objective: str) -> float:
@@ -167,14 +175,19 @@ def score(design: Design, objective: str) -> float:
 def sentence(helps: Helps) -> str:
     """What the searches say, in words."""
     best = helps.rows[0]
+    short = "" if helps.found_less is None else (
+        f" Searches of that length do not find the design itself again ({figure(helps.found_less)} FPS), so gains are "
+        "at least these: give a longer --budget."
+    )  # fmt: skip
     found = "A search of the same length finds a better design without any change" if helps.found_better else ""
     said = f"{found}: {figure(helps.base_fps)} FPS; gains are over that one. " if found else ""
     if best.gain is None or best.gain <= 0:
-        return f"{said}A tenth more of no single resource led to a better design in searches of {helps.seconds:g} s."
+        searched = f"in searches of {helps.seconds:g} s"
+        return f"{said}A tenth more of no single resource led to a better design {searched}.{short}"
     equal = [row.name for row in helps.rows if row.gain is not None and row.gain > best.gain - 0.001]
     return (
         f"{said}A tenth more {' or '.join(equal)} brings most: {best.gain:.1%} for '{helps.objective}'. Each row is a "
-        f"search of at most {helps.seconds:g} s; gains below its gap may be the search's own."
+        f"search of at most {helps.seconds:g} s; gains below its gap may be the search's own.{short}"
     )
 
 

@@ -28,6 +28,11 @@ class FlatLayer:
     bound: str
     dram_bits: int
     utilisation: float
+    clock_mhz: float
+
+    @property
+    def us_per_image(self) -> float:
+        return self.cycles / self.images / self.clock_mhz
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ def flat_layers(design: Design) -> list[FlatLayer]:
     return [
         FlatLayer(
             layer.name, layer.op, "host" if ran.chunk < 0 else labels[ran.chunk], ran.cycles, design.accelerator.batch,
-            ran.bound, ran.traffic.dram_read + ran.traffic.dram_write, ran.utilisation,
+            ran.bound, ran.traffic.dram_read + ran.traffic.dram_write, ran.utilisation, design.clock_mhz,
         )
         for layer, ran in zip(design.network.layers, design.layers, strict=True)
     ]  # fmt: skip

@@ -24,10 +24,10 @@ def design_markdown(compiled: Compiled) -> str:
     """Headline, what limits it, resources, chunks, and the layers that take longest."""
     design = compiled.design
     s = summary_data(compiled)
-    lines = [f"### {escaped(design.network.name)} on {escaped(compiled.board.name)}", ""]
+    lines = [f"### {_title(compiled)}", ""]
     lines += _table(("", ">"), [*_headline(s)])
     if host_layers(design):
-        host = [escaped(layer.name) for layer, _ in host_layers(design)]
+        host = [escaped(layer.name, cell=False) for layer, _ in host_layers(design)]
         lines += [
             "",
             f"**Warning: {len(host)} layers run on the host CPU**, their time is a guess: {', '.join(host[:8])}",
@@ -61,25 +61,29 @@ def diff_markdown(a: Compiled, b: Compiled, names: tuple[str, str]) -> str:
         for (what, before, x), (_, after, y) in zip(_numbers(first), _numbers(second), strict=True)
     ]
     heads = ("", f">{escaped(names[0])}", f">{escaped(names[1])}", ">change")
-    lines = [f"### {escaped(b.design.network.name)} on {escaped(b.board.name)}", "", *_table(heads, rows), ""]
+    lines = [f"### {_title(b)}", "", *_table(heads, rows), ""]
     used = zip(_used(a), _used(b), strict=True)
     lines += _table(heads, [(name, figure(x), figure(y), _change(x, y)) for (name, x), (_, y) in used])
     changed = sorted(paired_layers(a.design, b.design), key=lambda pair: -abs(_per_image(pair)))
     changed = [pair for pair in changed if _per_image(pair)][:SLOWEST]
     if changed:
-        shown_rows = [(escaped(pair.name), *(_side(side) for side in (pair.a, pair.b)), f"{_per_image(pair):+,.0f}")
+        shown_rows = [(escaped(pair.name), *(_side(side) for side in (pair.a, pair.b)), _signed(_per_image(pair)))
                       for pair in changed]  # fmt: skip
-        lines += ["", "<details><summary>Layers that changed most, cycles an image</summary>", ""]
+        lines += ["", "<details><summary>Layers that changed most, microseconds an image</summary>", ""]
         lines += [*_table(("layer", *heads[1:]), shown_rows), "", "</details>"]
     return "\n".join([*lines, ""])
 
 
-def escaped(name: object) -> str:
-    """A name as code in a table: nothing in it is a link, a mention, a tag or a column."""
-    text = shown(name).replace("|", "\\|")
+def escaped(name: object, *, cell: bool = True) -> str:
+    """A name as code: nothing in it is a link, a mention, a tag or, in a table's cell, a column."""
+    text = shown(name).replace("|", "\\|") if cell else shown(name)
     fence = "`" * (1 + max(map(len, TICKS.findall(text)), default=0))
     pad = " " if text.startswith("`") or text.endswith("`") or not text.strip() else ""
     return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def _title(compiled: Compiled) -> str:
+    return f"{escaped(compiled.design.network.name, cell=False)} on {escaped(compiled.board.name, cell=False)}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -136,10 +140,14 @@ def _used(compiled: Compiled) -> list[tuple[str, float]]:
 
 
 def _per_image(pair: PairedLayer) -> float:
-    """Cycles an image that the second design takes more."""
-    before, after = (0.0 if side is None else side.cycles / side.images for side in (pair.a, pair.b))
+    """Microseconds an image that the second design takes more."""
+    before, after = (0.0 if side is None else side.us_per_image for side in (pair.a, pair.b))
     return after - before
 
 
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0 else '-'}{figure(abs(value))}"
+
+
 def _side(side: FlatLayer | None) -> str:
-    return "-" if side is None else f"{side.cycles / side.images:,.0f} ({side.chunk})"
+    return "-" if side is None else f"{figure(side.us_per_image)} ({side.chunk})"

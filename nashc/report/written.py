@@ -82,6 +82,9 @@ def report_page(ask: Ask) -> RenderableType:
     default = {"design": REPORT, "pareto": PARETO_PAGE}.get(kind, f"{source.stem}.html")
     out = Path(ask.out) if ask.out else source.parent / (DIFF_PAGE if ask.diff else default)
     check_file(out)
+    for given in (source, *map(Path, filter(None, (ask.diff, ask.checked)))):
+        if out.exists() and given.is_file() and out.samefile(given):
+            raise NashcError("would take the place of what it is made from", where=str(out), hint="give another -o")
     parts: list[RenderableType] = []
     if ask.diff is not None:
         text = diff_page(*both(ask))
@@ -101,7 +104,8 @@ def report_page(ask: Ask) -> RenderableType:
 
 
 def report_markdown(ask: Ask) -> str:
-    """A design, or two, as Markdown."""
+    """A design, or two, as Markdown. Raises NashcError where the request asks for more than that."""
+    _alone(ask, "--markdown")
     if ask.diff is not None:
         a, b, names = both(ask)
         return diff_markdown(a, b, names)
@@ -109,8 +113,19 @@ def report_markdown(ask: Ask) -> str:
 
 
 def report_csv(ask: Ask) -> str:
-    """The layers of a design as CSV."""
+    """The layers of a design as CSV. Raises NashcError where the request asks for more than that."""
+    _alone(ask, "--csv")
+    if ask.diff is not None:
+        raise NashcError("shows the layers of one design", where="--csv", hint="leave out --diff")
     return layers_csv(load(found(ask.path)))
+
+
+def _alone(ask: Ask, flag: str) -> None:
+    """What is printed has no accuracy and no searches, and goes to stdout."""
+    given = {"-o": ask.out, "--check": ask.checked, "--what-helps": ask.helps, "--budget": ask.seconds}
+    for name, value in given.items():
+        if value:
+            raise NashcError(f"{flag} and {name} do not go together", hint=f"leave out {name}")
 
 
 def design_page(compiled: Compiled, accuracy: Sequence[Tile] = (), helps: Helps | None = None) -> str:

@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 import onnx
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 from onnx import TensorProto, helper, numpy_helper
 
 OFFSET = 128

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ctypes import CDLL
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, islice
 from math import ceil, inf
 
 from nashc.core.design import Accelerator, Placement, Work
@@ -192,7 +192,7 @@ def drawn(planned: Planned) -> Planned:
     pinned = planned.peak_pages - occupancy(planned.schedule, tasks, lives)[0]
     found = [planned.schedule, drawn_together(planned.schedule, tasks)]
     counts = [c for c in FEW_SEGMENTS if c < len(tasks)]
-    found += [s for c in counts if (s := periodic_at(tasks, c, planned.interval)) is not None][:SHORTEST]
+    found += islice((s for c in counts if (s := periodic_at(tasks, c, planned.interval)) is not None), SHORTEST)
     for schedule in sorted(found, key=lambda s: pipeline_cycles(s, tasks)):
         peak, copies = occupancy(schedule, tasks, lives)
         if peak + pinned <= max(planned.memory_pages, planned.peak_pages):

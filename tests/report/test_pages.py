@@ -333,8 +333,12 @@ def test_a_conversion_has_a_pareto_page(tmp_path):
     (tmp_path / "hybrid.json").write_text(json.dumps(CURVE))
     report_page(Ask(str(tmp_path / "hybrid.json")))
     data = embedded((tmp_path / "hybrid.html").read_text())
-    assert [(p["name"], p["front"]) for p in data["points"]] == [("a", True), ("b, chosen", True), ("c", False)]
-    assert [c["name"] for c in data["chosen"]] == ["b, chosen"]
+    assert [(p["name"], p["front"]) for p in data["points"]] == [
+        ("a", True),
+        ("b, chosen, after its own pass", True),
+        ("c", False),
+    ]
+    assert [c["name"] for c in data["chosen"]] == ["b, chosen, after its own pass"]
     assert data["lines"] == [["original, conv-only", 100.0]]
 
 

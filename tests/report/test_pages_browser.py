@@ -38,8 +38,12 @@ def mnist(tmp_path_factory) -> tuple[Compiled, Path]:
         baselines=("conv-only-dsp",),
     )
     file = tmp_path_factory.mktemp("page") / "report.html"
-    rows = (Help("LUTs", "1", "2", 100.0, 0.1, 0.01), Help("URAM blocks", "1", "2", None, None, None, "unused"))
-    file.write_text(design_page(value, (), Helps("fps", 90.0, False, 1.0, rows)))
+    rows = (
+        Help("LUTs", "1", "2", 100.0, 0.1, 0.01),
+        Help("clock", "1", "2", 80.0, -0.03, 0.01),
+        Help("URAM blocks", "1", "2", None, None, None, "unused"),
+    )
+    file.write_text(design_page(value, (), Helps("fps", 90.0, False, None, 1.0, rows)))
     return value, file
 
 

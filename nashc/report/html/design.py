@@ -135,7 +135,6 @@ def resources_data(compiled: Compiled) -> Data:
         "used": _counts(design.resources),
         "usable": _counts(usable(board, options.max_lut, options.max_dsp, options.max_bram36)),
         "board": [board.lut, board.ff, board.dsp, board.bram36, board.uram],
-        "lutram": [design.resources.lutram, board.usable_lutram],
     }
 
 

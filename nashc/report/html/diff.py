@@ -37,7 +37,7 @@ def _layer(pair: PairedLayer) -> dict[str, Any]:
         "name": shown(pair.name),
         "sides": [
             None if ran is None else {
-                "op": shown(ran.op), "chunk": ran.chunk, "cycles": ran.cycles, "images": ran.images, "bound": ran.bound,
+                "op": shown(ran.op), "chunk": ran.chunk, "us": ran.us_per_image, "bound": ran.bound,
                 "dram": ran.dram_bits, "util": ran.utilisation,
             }
             for ran in (pair.a, pair.b)

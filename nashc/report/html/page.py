@@ -38,7 +38,7 @@ def page(title: str, kind: str, data: object) -> str:
 {_asset("page.css")}</style>
 </head>
 <body>
-<noscript>A script inside this file draws the report. report.txt beside it has the same tables.</noscript>
+<noscript>A script inside this file draws the report; nashc report --markdown prints the figures.</noscript>
 <main id="page"></main>
 <script type="application/json" id="data">{_json(data)}</script>
 {body}

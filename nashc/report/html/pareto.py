@@ -139,8 +139,13 @@ def _file_link(path: Path, design: str | None, page: Path) -> str | None:
     if design is None:
         return None
     there = path.parent / design
-    found = [file for file in (there.with_name("report.html"), there) if file.is_file()]
-    return quote(os.path.relpath(found[0], page.parent)) if found and there.name == "design.json" else None
+    if there.name != "design.json":
+        return None
+    try:
+        found = [file for file in (there.with_name("report.html"), there) if file.is_file()]
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+    return quote(os.path.relpath(found[0], page.parent)) if found else None
 
 
 def curve_data(path: Path, page: Path) -> Data:
@@ -159,12 +164,17 @@ def curve_data(path: Path, page: Path) -> Data:
     return {
         "name": f"{shown(curve.model)} for {shown(curve.target)}",
         "text": f"Types of layers that were measured on {curve.images:,} images of {shown(curve.measured_on)} and "
-        "searched on the board." + ("" if curve.labelled else " Without labels: what counts is the original's class."),
+        "searched on the board." + _missing(len(curve.points) - len(known))
+        + ("" if curve.labelled else " Without labels: what counts is the original's class."),
         "x": "points of top-1 lost" if drops else "noise at the worst output, -dB",
         "y": f"FPS on {shown(curve.target)}", "groups": ["types of layers"], "points": points,
         "chosen": sorted((p for p in points if p["chosen"] or p["link"]), key=lambda p: not p["chosen"]),
         "lines": [[f"original, {shown(name)}", fps] for name, fps in curve.baselines_fps.items() if fps is not None],
     }  # fmt: skip
+
+
+def _missing(count: int) -> str:
+    return f" {count} more do not fit the board, or equal the original so that no loss can be drawn." if count else ""
 
 
 def _point(point: _Point, path: Path, page: Path, drops: bool) -> Data:
@@ -174,7 +184,8 @@ def _point(point: _Point, path: Path, page: Path, drops: bool) -> Data:
     parts += [f"same class {point.agreement:.2%}"] if point.agreement is not None else []
     parts += [f"{shown(name)} {figure(value)} dB" for name, value in [*point.sqnr_db.items()][:4] if value is not None]
     return {
-        "name": shown(point.types) + ", chosen" * point.chosen, "about": "; ".join(parts), "x": _lost(point, drops),
+        "name": shown(point.types) + ", chosen, after its own pass" * point.chosen, "about": "; ".join(parts),
+        "x": _lost(point, drops),
         "y": point.fps, "group": 0, "chosen": point.chosen, "link": _file_link(path, point.design, page),
         "accuracy": point.accuracy, "latency_ms": None, "gops": None, "gap": None, "dsp_fps": None, "macs": None,
         "rival": None,

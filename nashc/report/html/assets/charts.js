@@ -23,7 +23,7 @@ function chart(label, options, { low = false, keys = null } = {}) {
     let at = -1;
     box.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (step) {
+      if (step && keys.count) {
         if (!made.instance) draw(made);
         at = (at + step + keys.count + (at < 0 && step < 0 ? 1 : 0)) % keys.count;
         told.textContent = keys.show(at, made.instance);

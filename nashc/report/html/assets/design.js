@@ -7,6 +7,7 @@ const ms = (cycles) => cycles / S.clock_mhz / 1e3;
 const chunkName = (index) => (index < 0 ? "host" : CHUNKS[index].name);
 const dramBits = (layer) => layer.dram[0] + layer.dram[1];
 const achieved = (layer) => (layer.ops / layer.cycles) * GOPS_PER_OP_CYCLE;
+const intensity = (layer) => (2 * layer.ops) / (dramBits(layer) / 8); // operations a byte
 
 // ------------------------------------------------------------------------------------------------- summary
 
@@ -66,10 +67,10 @@ function unitColourOf(index) {
 
 function roofline() {
   const on = LAYERS.map((layer, n) => [layer, n]).filter(([layer]) => layer.chunk >= 0 && layer.ops > 0);
-  const finite = on.filter(([layer]) => dramBits(layer) > 0).map(([layer]) => layer.ops / (dramBits(layer) / 8));
+  const finite = on.filter(([layer]) => dramBits(layer) > 0).map(([layer]) => intensity(layer));
   const low = Math.min(...finite, 1) / 2, high = Math.max(...finite, 1) * 4, nothing = high * 2;
-  const peak = (c) => c.lanes * GOPS_PER_OP_CYCLE, slope = (c) => (c.dram_bits / 8) * GOPS_PER_OP_CYCLE;
-  const where = (layer) => [dramBits(layer) > 0 ? layer.ops / (dramBits(layer) / 8) : nothing, achieved(layer)];
+  const peak = (c) => c.lanes * GOPS_PER_OP_CYCLE, slope = (c) => (c.dram_bits / 8) * (S.clock_mhz / 1e3); // GOPS at one operation a byte
+  const where = (layer) => [dramBits(layer) > 0 ? intensity(layer) : nothing, achieved(layer)];
   const least = Math.min(...on.map(([layer]) => achieved(layer)), ...CHUNKS.map(peak)) / 2;
   const options = () => {
     const { axis } = base();
@@ -117,7 +118,7 @@ function layerTip(index) {
 const ROWS = [...CHUNKS.map((c) => c.name), ...(LAYERS.some((layer) => layer.chunk < 0) ? ["host"] : [])];
 const FIRST = Math.min(...LAYERS.map((layer) => layer.start));
 const LAST = Math.max(...LAYERS.map((layer) => layer.start + layer.cycles));
-const MOST_BOXES = 4000;
+const MOST_BOXES = 4000, MOST = 50000; // a layer longer than the interval, which no search writes, would never end
 const INTERVALS = Math.max(2, Math.min(Math.ceil((LAST - FIRST) / S.interval_cycles) + 1, Math.floor(MOST_BOXES / LAYERS.length)));
 const END = Math.min(LAST + S.interval_cycles, FIRST + INTERVALS * S.interval_cycles);
 
@@ -126,7 +127,7 @@ function boxes() {
   const found = [];
   LAYERS.forEach((layer, index) => {
     const first = Math.floor((FIRST - layer.start - layer.cycles) / S.interval_cycles) + 1;
-    for (let batch = first, from = layer.start + first * S.interval_cycles; from < END; batch += 1, from += S.interval_cycles) {
+    for (let batch = first, from = layer.start + first * S.interval_cycles; from < END && found.length < MOST; batch += 1, from += S.interval_cycles) {
       found.push([layer.chunk < 0 ? CHUNKS.length : layer.chunk, from, from + layer.cycles, index, batch]);
     }
   });
@@ -241,7 +242,7 @@ function layerTable() {
       { title: "bound by", of: (row) => row.bound, show: (row) => row.bound },
       { title: "lanes used", number: true, of: (row) => row.util, show: (row) => (row.chunk < 0 ? "-" : percent(row.util)) },
       { title: "DRAM KiB", number: true, minor: true, of: dramBits, show: (row) => kib(dramBits(row)) },
-      { title: "GOPS", number: true, minor: true, of: achieved, show: (row) => figure(achieved(row)) },
+      { title: "GOPS, all terms", number: true, minor: true, of: achieved, show: (row) => figure(achieved(row)) },
     ],
   });
   return section("layers", "Layers", el("p", { class: "dim" }, "Cycles are those of one batch. A layer's name opens its mapping."), layers.element, panel);
@@ -305,7 +306,7 @@ function comparison() {
 function helps() {
   const H = DATA.helps;
   if (!H) return null;
-  const rows = H.rows.map((row) => [row.what, row.from, row.to, row.fps === null ? row.why : figure(row.fps), row.gain === null ? "-" : `+${percent(row.gain)}`, row.gap === null ? "-" : percent(row.gap)]);
+  const rows = H.rows.map((row) => [row.what, row.from, row.to, row.fps === null ? row.why : figure(row.fps), row.gain === null ? "-" : `${row.gain >= 0 ? "+" : ""}${percent(row.gain)}`, row.gap === null ? "-" : percent(row.gap)]);
   return section("helps", "What would help next", el("p", { class: "dim" }, H.text), table(["one tenth more of", ">now", ">then", ">FPS", ">gain", ">gap to its bound"], rows, "What would help"));
 }
 

@@ -3,7 +3,7 @@
 
 const [A, B] = DATA.designs, [NAME_A, NAME_B] = DATA.names;
 const SIDES = [NAME_A, NAME_B];
-const perImage = (side) => (side ? side.cycles / side.images : 0);
+const perImage = (side) => (side ? side.us : 0); // microseconds
 const delta = (a, b) => (a > 0 && b !== a ? `${b > a ? "+" : ""}${(100 * (b / a - 1)).toFixed(1)} %` : "");
 const gapText = (s) => (s.optimal ? "proven optimal" : s.gap === null ? "no bound" : percent(s.gap, 2));
 
@@ -45,9 +45,9 @@ function layers() {
   const options = () => {
     const { axis } = base();
     return common({ legend: { show: false }, grid: { left: 150, right: 40, top: 8, bottom: 40 },
-      xAxis: { type: "value", name: "cycles an image more", nameLocation: "middle", nameGap: 26, ...axis, axisLabel: { ...axis.axisLabel, formatter: figure } },
+      xAxis: { type: "value", name: "microseconds an image more", nameLocation: "middle", nameGap: 26, ...axis, axisLabel: { ...axis.axisLabel, formatter: figure } },
       yAxis: { type: "category", inverse: true, data: top.map((row) => row.name), ...axis, axisLabel: { ...axis.axisLabel, width: 135, overflow: "truncate" } },
-      tooltip: { ...common({}).tooltip, formatter: (p) => { const row = top[p.dataIndex]; return tip(row.name, `${figure(perImage(row.sides[0]))} to ${figure(perImage(row.sides[1]))} cycles an image`); } },
+      tooltip: { ...common({}).tooltip, formatter: (p) => { const row = top[p.dataIndex]; return tip(row.name, `${figure(perImage(row.sides[0]))} to ${figure(perImage(row.sides[1]))} us an image`); } },
       series: [{ type: "bar", barMaxWidth: 20, data: top.map((row) => ({ value: row.change, itemStyle: { color: row.change > 0 ? css("--bad") : css("--accent") } })) }] });
   };
   const made = browser({ rows, label: "layers",
@@ -56,9 +56,9 @@ function layers() {
       { title: "layer", of: (row) => row.index, show: (row) => row.name },
       { title: "first: chunk", of: (row) => side(row, 0, (s) => s.chunk), show: (row) => side(row, 0, (s) => s.chunk) },
       { title: "second: chunk", of: (row) => side(row, 1, (s) => s.chunk), show: (row) => side(row, 1, (s) => s.chunk) },
-      { title: "first: cycles an image", number: true, of: (row) => perImage(row.sides[0]), show: (row) => side(row, 0, (s) => whole(perImage(s))) },
-      { title: "second: cycles an image", number: true, of: (row) => perImage(row.sides[1]), show: (row) => side(row, 1, (s) => whole(perImage(s))) },
-      { title: "change", number: true, of: (row) => row.change, show: (row) => whole(row.change) },
+      { title: "first: us an image", number: true, of: (row) => perImage(row.sides[0]), show: (row) => side(row, 0, (s) => figure(perImage(s))) },
+      { title: "second: us an image", number: true, of: (row) => perImage(row.sides[1]), show: (row) => side(row, 1, (s) => figure(perImage(s))) },
+      { title: "change", number: true, of: (row) => row.change, show: (row) => figure(row.change) },
       { title: "first: bound", minor: true, of: (row) => side(row, 0, (s) => s.bound), show: (row) => side(row, 0, (s) => s.bound) },
       { title: "second: bound", minor: true, of: (row) => side(row, 1, (s) => s.bound), show: (row) => side(row, 1, (s) => s.bound) },
       { title: "first: lanes used", minor: true, number: true, of: (row) => (row.sides[0] || { util: 0 }).util, show: (row) => side(row, 0, (s) => percent(s.util)) },
