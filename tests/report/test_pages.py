@@ -27,7 +27,7 @@ from nashc.report.html.page import CHARTS, _asset
 from nashc.report.layers import layers_csv, paired_layers
 from nashc.report.markdown import design_markdown, diff_markdown
 from nashc.report.text import render
-from nashc.report.written import Ask, design_page, diff_page, found, report_page
+from nashc.report.written import Ask, design_page, diff_page, found, report_csv, report_markdown, report_page
 
 MNIST = "examples/models/mnist-conv.onnx"
 ECHARTS = "b66b25aeb4df84e33199dc21694014d336d222cbd9deb0e5a7c14bd6aa0d0fd0"
@@ -387,6 +387,33 @@ def test_other_files_are_refused_in_words(tmp_path, content, words):
     with pytest.raises(NashcError, match=words):
         report_page(Ask(str(file)))
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_page_never_takes_the_place_of_its_source(tmp_path, mnist):
+    file = tmp_path / "design.json"
+    file.write_bytes(dump(mnist))
+    for ask in (Ask(str(file), out=str(file)), Ask(str(file), out=str(file), diff=str(tmp_path))):
+        with pytest.raises(NashcError, match="would take the place"):
+            report_page(ask)
+    assert file.read_bytes() == dump(mnist)
+
+
+@pytest.mark.parametrize("more", [{"out": "x"}, {"checked": "x"}, {"helps": True}, {"seconds": 1.0}])
+def test_what_is_printed_refuses_what_it_cannot_show(tmp_path, mnist, more):
+    (tmp_path / "design.json").write_bytes(dump(mnist))
+    for printed in (report_markdown, report_csv):
+        with pytest.raises(NashcError, match="do not go together"):
+            printed(Ask(str(tmp_path), **more))
+    with pytest.raises(NashcError, match="one design"):
+        report_csv(Ask(str(tmp_path), diff=str(tmp_path)))
+
+
+@pytest.mark.parametrize("link", ["", "/", "x" * 5000 + "/design.json", "javascript:alert(1)"])
+def test_a_curve_that_names_no_file_has_no_link(tmp_path, link):
+    points = [{**point, "design": link} for point in CURVE["points"]]
+    (tmp_path / "hybrid.json").write_text(json.dumps({**CURVE, "points": points}))
+    report_page(Ask(str(tmp_path / "hybrid.json")))
+    assert {c["link"] for c in embedded((tmp_path / "hybrid.html").read_text())["chosen"]} == {None}
 
 
 def test_what_is_not_there_and_what_does_not_go_together(tmp_path, mnist):

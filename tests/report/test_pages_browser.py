@@ -140,6 +140,27 @@ def test_hover_and_keys_tell_of_layers(chromium, mnist):
         )
 
 
+def test_the_roofline_draws_operations_and_bytes(chromium, mnist):
+    """Two operations a MAC-equivalent on both axes, as GOPS have it."""
+    value, file = mnist
+    with opened(chromium, file) as page:
+        scroll_through(page)
+        points = page.evaluate("""() => {
+            const chart = echarts.getInstanceByDom(document.querySelector('#roofline .chart'));
+            return chart.getOption().series.filter(s => s.type === 'scatter').flatMap(s => s.data)
+                .map(p => [p.layer, ...p.value]);
+        }""")
+        assert len(points) == len(value.design.layers)
+        for index, x, y in points:
+            layer, ran = value.design.network.layers[index], value.design.layers[index]
+            operations = 2 * layer.nest.macs * value.design.accelerator.batch
+            moved = (ran.traffic.dram_read + ran.traffic.dram_write) / 8
+            assert y == pytest.approx(operations / ran.cycles * value.design.clock_mhz / 1e3)
+            assert not moved or x == pytest.approx(operations / moved)
+        assert "-3.0 %" in page.locator("#helps").inner_text()
+        assert "+-" not in page.locator("#helps").inner_text()
+
+
 def test_the_wheel_zooms_both_halves_of_the_timeline(chromium, mnist):
     _, file = mnist
     shown = """() => {
