@@ -21,7 +21,7 @@ from nashc.cli import run
 
 SECONDS, GROWTH_KIB, CHARACTERS = 20, 1024 * 1024, 2000
 """Limits of one command: time, memory beyond what the process had used before, message beyond the command line."""
-RESULTS = {"design.json", "model.onnx", "report.txt"}
+RESULTS = {"design.json", "model.onnx", "report.html", "report.txt"}
 UNFORESEEN = "cannot be imported ("
 """How a message of the importer's safety net reads: an error, but not one that was written for the case."""
 ROOT = Path(__file__).parents[2]
