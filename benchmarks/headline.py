@@ -13,22 +13,21 @@ each network and seed that is finished.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from results import note, rows
 
 from nashc.artifact import load
 from nashc.compiler import target_board
 from nashc.core.design import Design
 from nashc.core.network import Network, Unit
 from nashc.core.options import Options
+from nashc.nas.found import Pair
 from nashc.nas.job import train_and_test
-from nashc.nas.pairs import Pair, Pareto, architecture_of, export_net
+from nashc.nas.pairs import Pareto, architecture_of, export_net
 from nashc.nas.pairs import load as load_pareto
 from nashc.nas.trained import FLOAT, Lesson, integer_model, train_network
 from nashc.search.baselines import without_lut_macs
@@ -50,25 +49,6 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("out/headline"))
     return parser.parse_args()
-
-
-def lines(path: Path) -> list[dict]:
-    """What a results file has; a line that was cut off counts as none."""
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
-
-
-def note(path: Path, row: dict) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    print(row, file=sys.stderr, flush=True)
 
 
 def packs_none(network: Network) -> Network:
@@ -98,7 +78,7 @@ def designs(folder: Path, target: str, *, rival: bool) -> dict[str, Design]:
 def search(results: Path, run: Path, one: Pair, target: str, *, rival: bool) -> None:
     """Note the designs of a network, unless they are there."""
     network = f"{run.name}/{one.folder}"
-    if any(r["kind"] == "design" and r["network"] == network for r in lines(results)):
+    if any(r["kind"] == "design" and r["network"] == network for r in rows(results)):
         return
     for name, design in designs(run / one.folder, target, rival=rival).items():
         note(results, {"kind": "design", "network": network, "name": name, "fps": round(design.fps, 1),
@@ -125,7 +105,7 @@ def main() -> None:
                     continue
                 architecture = architecture_of(made.candidates[one.candidate], space)
                 name = f"{architecture} {options.epochs} {seed}"
-                if any(r["kind"] == "trained" and r["name"] == name for r in lines(results)):
+                if any(r["kind"] == "trained" and r["name"] == name for r in rows(results)):
                     continue
                 lesson = Lesson(train, test, replace(space.recipe, epochs=options.epochs, seed=seed))
                 folder = options.out / f"{run.name}-{one.folder}-s{seed}-e{options.epochs}"
@@ -134,12 +114,12 @@ def main() -> None:
                 reached = integer_model(space, lesson, folder)
                 note(results, {"kind": "trained", "name": name, "architecture": str(architecture), "seed": seed,
                                "epochs": options.epochs, "integer_accuracy": reached})  # fmt: skip
-    print(table(options.runs, lines(results), options.epochs))
+    print(table(options.runs, rows(results), options.epochs))
 
 
 def table(runs: list[Path], found: list[dict], epochs: int) -> str:
     """A line for each pair and kind of rival: ratios, and the difference of the mean accuracies."""
-    rows = [
+    shown = [
         "| board | pair | rival | lanes of the rival | FPS | rival's | FPS ratio | throughput ratio | accuracy % | "
         "rival's | difference |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -148,8 +128,8 @@ def table(runs: list[Path], found: list[dict], epochs: int) -> str:
         made = load_pareto(run)
         for pair in made.pairs:
             if pair.rival >= 0:
-                rows += _rows(made, run, pair, found, epochs)
-    return "\n".join(rows)
+                shown += _rows(made, run, pair, found, epochs)
+    return "\n".join(shown)
 
 
 def _rows(made: Pareto, run: Path, pair: Pair, found: list[dict], epochs: int) -> list[str]:
@@ -166,14 +146,14 @@ def _rows(made: Pareto, run: Path, pair: Pair, found: list[dict], epochs: int) -
         return []
     ours, theirs = (f"{a.mean():.2f} +- {a.std(ddof=min(1, len(a) - 1)):.2f}" for a in reached)
     difference = f"{reached[0].mean() - reached[1].mean():+.2f}"
-    rows, best = [], {"fps": 0.0}
+    shown, best = [], {"fps": 0.0}
     for name in RIVALS:  # a design of a smaller space is one of the larger, too, where the search found none as good
         other = best = max(best, of[f"{run.name}/{rival.folder}", name], key=lambda r: r["fps"])
-        rows.append(
+        shown.append(
             f"| {made.job.target} | {names[0]} | {names[1]} | {name} | {own['fps']:,.0f} | {other['fps']:,.0f} | "
             f"{own['fps'] / other['fps']:.2f} | {own['gops'] / other['gops']:.2f} | {ours} | {theirs} | {difference} |"
         )
-    return rows
+    return shown
 
 
 if __name__ == "__main__":

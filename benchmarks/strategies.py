@@ -11,14 +11,13 @@ the board's compiler. CIFAR is a folder that nashc reads, like the PNG sheets of
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
+from results import note, rows
 
 sys.path.insert(0, str(Path(__file__).parent / "hybridbench"))
 from networks import RECIPE, bench_space, images
@@ -50,17 +49,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=10_000, help="training images in all")
     parser.add_argument("--scored", type=int, default=256, help="architectures that the proxy sees")
     return parser.parse_args()
-
-
-def rows(path: Path) -> list[dict[str, object]]:
-    """What a results file has; a line that was cut off counts as none."""
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
 
 
 def main() -> None:
@@ -97,12 +85,7 @@ def main() -> None:
                 "conflict": found.conflict
                 and {k: round(getattr(found.conflict, k), 3) for k in ("pairs", "layers", "cosine")},
             }  # fmt: skip
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            with options.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            print(row, file=sys.stderr, flush=True)
+            note(options.out, row)
     print(table([r for r in rows(options.out) if r["setting"] == setting]))
 
 

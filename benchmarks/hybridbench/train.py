@@ -10,8 +10,6 @@ files of Debian's dataset-fashion-mnist.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from dataclasses import replace
@@ -20,7 +18,9 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from networks import DATA, HALVES, RECIPE, bench_space, images, jobs
+from results import note, rows
 
 from nashc.nas.architecture import parse
 from nashc.nas.build import build
@@ -31,15 +31,8 @@ KEYS = ("space", "data", "architecture", "seed")
 
 
 def done(path: Path) -> set[tuple[object, ...]]:
-    """The jobs that a results file has; a line that was cut off counts as none."""
-    found = set()
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        found.add(tuple(row[key] for key in KEYS))
-    return found
+    """The jobs that a results file has."""
+    return {tuple(row[key] for key in KEYS) for row in rows(path)}
 
 
 def main() -> None:
@@ -67,12 +60,8 @@ def main() -> None:
         row = {key: getattr(job, key) for key in KEYS}
         row |= {"resolution": space.resolution, "channels": space.channels, "accuracy": round(reached, 4)}
         row["seconds"] = round(time.perf_counter() - begin, 1)
-        torn = options.out.exists() and options.out.read_bytes()[-1:] not in (b"", b"\n")
-        with options.out.open("a") as file:
-            file.write("\n" * torn + json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        print(f"{i + 1}/{len(mine)} {row}", flush=True)
+        note(options.out, row)
+        print(f"{i + 1}/{len(mine)}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from nashc.files import replacing
 from nashc.nas.architecture import Architecture, parse
 from nashc.nas.build import HybridNet, NormedLayer, build
 from nashc.nas.evolve import front
+from nashc.nas.found import Found, Pair
 from nashc.nas.job import Job
 from nashc.nas.layout import layout, macs
 from nashc.nas.search import CONV, FAMILIES, HYBRID, given_accelerator, spaces_of
@@ -39,37 +40,6 @@ GOOD_SHARE = 0.5
 """Pairs come from the better so many of the front: the fastest networks of a space are those that do least."""
 INPUT = "image"
 DSP_ONLY = "conv-only-dsp"
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate: its score among all of them, and FPS at the least interval of the coarse stage."""
-
-    number: int
-    family: str
-    architecture: str
-    score: float
-    coarse_fps: float
-    macs: dict[str, int]
-    pareto: bool
-
-
-class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate with the design that was searched for it, in `folder` below the run's.
-
-    `dsp_fps`: of a network of convolutions, on DSPs alone; `rival`: index of its rival among the pairs, or -1.
-    Accuracies are those of `nashc train`, or None.
-    """
-
-    candidate: int
-    folder: str
-    fps: float
-    latency_ms: float
-    gops: float
-    gap: float | None
-    dsp_fps: float | None = None
-    rival: int = -1
-    accuracy: float | None = None
-    integer_accuracy: float | None = None
 
 
 class Pareto(msgspec.Struct, frozen=True, kw_only=True):

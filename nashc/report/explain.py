@@ -23,7 +23,7 @@ from nashc.hw.resources import machine_of, usable
 from nashc.hw.schedule import Lifetime, Schedule, Task, occupancy
 from nashc.hw.tiles import Extents, Tiles
 from nashc.hw.traffic import volumes
-from nashc.report.tables import STOPPED, VALUE_UNITS
+from nashc.report.tables import STOPPED, VALUE_UNITS, dram_bits
 from nashc.report.text import cell, figure, kib, percent
 from nashc.search.space import BATCHES, work_of
 
@@ -124,8 +124,7 @@ def _interval(compiled: Compiled) -> Iterator[Row]:
     busy: Counter[str] = Counter(dict.fromkeys(labels, 0))
     for _, result in _pairs(design):
         busy["host" if result.chunk < 0 else labels[result.chunk]] += result.cycles
-    moved = sum(r.traffic.dram_read + r.traffic.dram_write for r in design.layers)
-    busy["DRAM"] = -int(-moved // bus)
+    busy["DRAM"] = -int(-dram_bits(design) // bus)
     about = {
         label: f"{chunk.unroll.lanes:,} {chunk.lanes} lanes; the chunk takes {part.dsp:,} DSP, {part.lut:,} LUT"
         for label, chunk, part in zip(labels, design.accelerator.chunks, design.chunk_resources, strict=True)

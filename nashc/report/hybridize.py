@@ -15,11 +15,9 @@ from nashc.hybridize.fidelity import Fidelity
 from nashc.hybridize.files import Job, Made, design_folders, hybridize_files
 from nashc.hybridize.integers import BASE
 from nashc.hybridize.pipeline import Hybrid, Point
-from nashc.report.html.page import page
-from nashc.report.html.pareto import curve_data
 from nashc.report.progress import progress_bar
 from nashc.report.text import cell, figure, percent, safe, table
-from nashc.report.written import DESIGN, REPORT, design_page, write_page
+from nashc.report.written import DESIGN, REPORT, design_page, pareto_page, write_page
 from nashc.runtime.accuracy import Measured
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -61,8 +59,7 @@ def hybridize_report(made: Made, *, verbose: bool = False) -> Group:
 def draw(made: Made, path: str) -> None:
     """FPS over what is lost, a mark for each point, as a page or a picture."""
     if Path(path).suffix == PAGE:
-        data = curve_data(Path(made.job.out).with_suffix(".json"), Path(path))
-        write_page(page(data["name"], "pareto", data), Path(path))
+        write_page(pareto_page(Path(made.job.out).with_suffix(".json"), Path(path), "curve"), Path(path))
         return
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 

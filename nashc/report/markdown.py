@@ -9,10 +9,10 @@ from nashc.artifact import Compiled
 from nashc.compiler import chunk_labels
 from nashc.core.design import Resources
 from nashc.hw.resources import usable
-from nashc.report.html.design import Data, busy_cycles, limits, summary_data
+from nashc.report.html.design import Data, limits, summary_data
 from nashc.report.html.names import shown
 from nashc.report.layers import FlatLayer, PairedLayer, flat_layers, paired_layers
-from nashc.report.tables import certificate, host_layers
+from nashc.report.tables import busy_cycles, certificate, host_layers
 from nashc.report.text import figure, percent
 
 SLOWEST = 10

@@ -11,16 +11,15 @@ from rich.text import Text
 
 from nashc.artifact import load
 from nashc.files import replacing
+from nashc.nas.found import Found, Pair
 from nashc.nas.job import Job, load_job, save_job
-from nashc.nas.pairs import PARETO_FILE, Found, Pair, Pareto, finish
+from nashc.nas.pairs import PARETO_FILE, Pareto, finish
 from nashc.nas.search import CONV, HYBRID, Worker, read_inputs
 from nashc.nas.strategies.run import run_strategy
 from nashc.nas.study import open_history
-from nashc.report.html.page import page
-from nashc.report.html.pareto import pareto_data
 from nashc.report.progress import progress_bar
 from nashc.report.text import cell, figure, percent, safe, table
-from nashc.report.written import DESIGN, PARETO_PAGE, REPORT, design_page, write_page
+from nashc.report.written import DESIGN, PARETO_PAGE, REPORT, design_page, pareto_page, write_page
 
 
 def search_shown(job: Job, folder: Path, seconds: float | None, design_seconds: float, storage: str = "") -> Pareto:
@@ -44,8 +43,7 @@ def draw_all(made: Pareto, folder: Path) -> None:
             reached = pair.integer_accuracy
             tiles = [] if reached is None else [(f"{reached:.2%}", "top-1 of the integer model")]
             write_page(design_page(load(design), tiles), shown)
-    data = pareto_data(folder / PARETO_FILE, folder / PARETO_PAGE)
-    write_page(page(data["name"], "pareto", data), folder / PARETO_PAGE)
+    write_page(pareto_page(folder / PARETO_FILE, folder / PARETO_PAGE), folder / PARETO_PAGE)
     if has_matplotlib():
         draw(made, folder / "pareto.png")
 

@@ -41,7 +41,7 @@ def summary(compiled: Compiled) -> Group:
     """The headline numbers and what is proven about them."""
     design, board = compiled.design, compiled.board
     batch = design.accelerator.batch
-    moved = sum(r.traffic.dram_read + r.traffic.dram_write for r in design.layers)
+    moved = dram_bits(design)
     bus = board.dram_bytes_per_cycle * 8 * design.interval_cycles
     energy = design.energy_pj / batch
     rows = [
@@ -70,6 +70,16 @@ def summary(compiled: Compiled) -> Group:
         grid.add_row(Text(key, style="bold"), cell(value))
     title = Text(f"{safe(design.network.name)} on {safe(board.name)} ({safe(board.part)})", style="bold")
     return Group(title, grid, Text(), Text(certificate(design)))
+
+
+def dram_bits(design: Design) -> int:
+    """Bits that one batch moves through the DRAM bus."""
+    return sum(r.traffic.dram_read + r.traffic.dram_write for r in design.layers)
+
+
+def busy_cycles(design: Design) -> list[int]:
+    """Of each chunk, the cycles of an interval in which a layer runs on it."""
+    return [sum(r.cycles for r in design.layers if r.chunk == i) for i in range(len(design.accelerator.chunks))]
 
 
 def pipeline_ms(design: Design) -> float:
@@ -171,9 +181,9 @@ def accelerator(compiled: Compiled) -> Table:
         "Accelerator",
         "!chunk", ">lanes", "unrolling", ">bits", ">buffers KiB", ">DRAM b/cycle", ">layers", ">busy cycles",
     )  # fmt: skip
+    busy = busy_cycles(design)
     for i, (chunk, label) in enumerate(zip(design.accelerator.chunks, chunk_labels(design.accelerator), strict=True)):
-        own = [r for r in design.layers if r.chunk == i]
-        cycles = sum(r.cycles for r in own)
+        count, cycles = sum(r.chunk == i for r in design.layers), busy[i]
         b = chunk.buffers
         sizes = zip((b.input_bits, b.weight_bits, b.output_bits), b.distributed, strict=True)
         rows.add_row(
@@ -183,7 +193,7 @@ def accelerator(compiled: Compiled) -> Table:
             str(chunk.weight_bits),
             "/".join(f"{bits / 8192:.0f}{'L' if luts else ''}" for bits, luts in sizes),
             f"{chunk.dram_bits} ({chunk.dram_bits / bus:.0%})",
-            str(len(own)),
+            str(count),
             f"{cycles:,} {percent(cycles, design.interval_cycles):>6}",
         )
     return rows
@@ -195,16 +205,20 @@ def resources(compiled: Compiled) -> Table:
     rows = table("Resources", "", ">LUT", ">as RAM", ">FF", ">DSP", ">BRAM36", ">URAM")
     for label, part in zip(chunk_labels(design.accelerator), design.chunk_resources, strict=True):
         rows.add_row(cell(label), *_counts(part))
-    chunks = sum(design.chunk_resources, Resources())
     total, limit = design.resources, usable(board, options.max_lut, options.max_dsp, options.max_bram36)
     whole = Resources(board.lut, board.ff, board.dsp, 2 * board.bram36, board.uram, board.lutram)
-    memory = Resources(*(t - c for t, c in zip(astuple(total), astuple(chunks), strict=True)))
-    rows.add_row("on-chip memory", *_counts(memory), end_section=True)
+    rows.add_row("on-chip memory", *_counts(memory_resources(design)), end_section=True)
     rows.add_row("used", *_counts(total), style="bold")
     rows.add_row("usable", *_counts(limit))
     rows.add_row("used / usable", *(percent(u, v) for u, v in zip(_fields(total), _fields(limit), strict=True)))
     rows.add_row("board", *_counts(whole))
     return rows
+
+
+def memory_resources(design: Design) -> Resources:
+    """What is no chunk's: the shared on-chip memory."""
+    chunks = sum(design.chunk_resources, Resources())
+    return Resources(*(t - c for t, c in zip(astuple(design.resources), astuple(chunks), strict=True)))
 
 
 def _fields(r: Resources) -> tuple[int, ...]:
@@ -235,12 +249,17 @@ def memory_plan(design: Design) -> Table:
     return rows
 
 
+def spilled_maps(design: Design) -> list[str]:
+    """Feature maps between layers that are not on chip."""
+    network = design.network
+    elsewhere = {*network.inputs, *network.outputs, *(name for name, _ in design.plan.resident)}
+    return [name for name in network.producers if name not in elsewhere and name in network.consumers]
+
+
 def spilled(design: Design) -> Iterator[Table]:
     """Feature maps between layers that go through DRAM, and the least that this costs."""
     network, batch = design.network, design.accelerator.batch
-    resident = {name for name, _ in design.plan.resident}
-    ends = {*network.inputs, *network.outputs}
-    names = [n for n in network.producers if n not in resident and n not in ends and n in network.consumers]
+    names = spilled_maps(design)
     if names:
         rows = table(
             "Feature maps in DRAM", "name", ">KiB a batch", ">written by", ">read by", ">DRAM KiB a batch, at least"

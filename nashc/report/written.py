@@ -97,8 +97,7 @@ def report_page(ask: Ask) -> RenderableType:
         tiles = [] if ask.checked is None else accuracy_tiles(Path(ask.checked))
         text = design_page(compiled, tiles, helps)
     else:
-        data = (pareto_data if kind == "pareto" else curve_data)(source, out)
-        text = page(f"{data['name']}: nashc", "pareto", data)
+        text = pareto_page(source, out, kind)
     write_page(text, out)
     return Group(*parts, Text(f"wrote {safe(str(out))}"))
 
@@ -136,6 +135,12 @@ def design_page(compiled: Compiled, accuracy: Sequence[Tile] = (), helps: Helps 
     if helps is not None:
         data["helps"] = helps_data(helps)
     return page(f"{shown(compiled.design.network.name)} on {shown(compiled.board.name)}: nashc", "design", data)
+
+
+def pareto_page(source: Path, out: Path, kind: str = "pareto") -> str:
+    """pareto.html of a search, or of the "curve" of a conversion; links are those of a page at `out`."""
+    data = (pareto_data if kind == "pareto" else curve_data)(source, out)
+    return page(f"{data['name']}: nashc", "pareto", data)
 
 
 def diff_page(a: Compiled, b: Compiled, names: tuple[str, str]) -> str:

@@ -70,7 +70,7 @@ def test_every_section_is_drawn(chromium, mnist, tmp_path):
         page.screenshot(path=tmp_path / "page.png", full_page=True)
         assert page.locator("#sources").count() == 0
         page.locator("details summary").last.click()
-        assert "DS190" in page.locator("#about").inner_text()
+        page.locator("#about td", has_text="DS190").first.wait_for()  # made when it is opened
 
 
 def test_layers_sort_search_and_filter(chromium, mnist):

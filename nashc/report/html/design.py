@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, fields
+from dataclasses import fields
 from typing import Any
 
 from nashc.artifact import Compiled, summarise
@@ -12,7 +12,16 @@ from nashc.core.design import Design, Resources
 from nashc.hw.resources import machine_of, usable
 from nashc.report.html.names import shown
 from nashc.report.html.nests import Ran, loop_nest
-from nashc.report.tables import certificate, host_layers, nest_text, pipeline_ms
+from nashc.report.tables import (
+    busy_cycles,
+    certificate,
+    dram_bits,
+    host_layers,
+    memory_resources,
+    nest_text,
+    pipeline_ms,
+    spilled_maps,
+)
 from nashc.search.space import work_of
 
 Data = dict[str, Any]
@@ -49,26 +58,13 @@ def summary_data(compiled: Compiled) -> Data:
     bus = board.dram_bytes_per_cycle * 8
     return {
         "fps": told.fps, "latency_ms": told.latency_ms, "gops": told.gops, "batch": told.batch,
-        "interval_cycles": told.interval_cycles, "latency_cycles": design.latency_cycles,
-        "pipeline_ms": pipeline_ms(design),
+        "interval_cycles": told.interval_cycles, "pipeline_ms": pipeline_ms(design),
         "clock_mhz": design.clock_mhz, "mj_image": told.energy_pj_per_image / 1e9,
         "watt": told.energy_pj_per_image * told.fps / 1e12, "optimal": told.optimal, "gap": told.gap,
         "macs": design.network.macs, "dram_kib_image": moved / 8192 / told.batch,
         "dram_share": moved / (bus * design.interval_cycles), "dram_bits_cycle": bus,
         "host_layers": len(host_layers(design)),
     }  # fmt: skip
-
-
-def dram_bits(design: Design) -> int:
-    """Bits that one batch moves through the DRAM bus."""
-    return sum(r.traffic.dram_read + r.traffic.dram_write for r in design.layers)
-
-
-def busy_cycles(design: Design) -> list[int]:
-    """Of each chunk, the cycles of an interval in which a layer runs on it."""
-    return [
-        sum(r.cycles for r in design.layers if r.chunk == i) for i in range(len(design.accelerator.chunks))
-    ]  # fmt: skip
 
 
 def limits(design: Design, board: Board) -> list[str]:
@@ -126,12 +122,11 @@ def chunks_data(design: Design) -> list[Data]:
 def resources_data(compiled: Compiled) -> Data:
     """Of each resource what every chunk and the memory take, what may be used, and what the board has."""
     design, board, options = compiled.design, compiled.board, compiled.options
-    parts = [*zip(chunk_labels(design.accelerator), design.chunk_resources, strict=True)]
-    rest = sum((part for _, part in parts), Resources())
-    memory = Resources(*(t - c for t, c in zip(astuple(design.resources), astuple(rest), strict=True)))
+    chunks = zip(chunk_labels(design.accelerator), design.chunk_resources, strict=True)
+    parts = (*chunks, ("on-chip memory", memory_resources(design)))
     return {
         "counts": list(COUNTS),
-        "parts": [[label, *_counts(part)] for label, part in (*parts, ("on-chip memory", memory))],
+        "parts": [[label, *_counts(part)] for label, part in parts],
         "used": _counts(design.resources),
         "usable": _counts(usable(board, options.max_lut, options.max_dsp, options.max_bram36)),
         "board": [board.lut, board.ff, board.dsp, board.bram36, board.uram],
@@ -176,8 +171,6 @@ def layers_data(design: Design, board: Board) -> list[Data]:
 def memory_data(design: Design) -> Data:
     """What stays on chip, and the feature maps between layers that do not."""
     plan, network, batch = design.plan, design.network, design.accelerator.batch
-    resident = dict(plan.resident)
-    ends = {*network.inputs, *network.outputs}
     pinned = set(plan.pinned)
     return {
         "banks": plan.banks,
@@ -190,8 +183,7 @@ def memory_data(design: Design) -> Data:
         ],
         "spilled": [
             [shown(n), network.tensor[n].total_bits * batch, 1 + len(network.consumers[n])]
-            for n in network.producers
-            if n not in resident and n not in ends and n in network.consumers
+            for n in spilled_maps(design)
         ],
     }
 

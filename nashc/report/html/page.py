@@ -22,7 +22,7 @@ CHARTS = "echarts.min.js"
 
 def page(title: str, kind: str, data: object) -> str:
     """The page of a kind ("design", "diff", "pareto") that shows `data`."""
-    scripts = [_asset(CHARTS), *(_script(name) for name in ("page.js", "charts.js", f"{kind}.js"))]
+    scripts = [_asset(name) for name in (CHARTS, "page.js", "charts.js", f"{kind}.js")]
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in scripts)
     policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
     body = "\n".join(f"<script>{text}</script>" for text in scripts)
@@ -55,10 +55,6 @@ def _json(data: object) -> str:
 @cache
 def _asset(name: str) -> str:
     return (resources.files("nashc.report.html") / "assets" / name).read_text(encoding="utf-8")
-
-
-def _script(name: str) -> str:
-    return f"\n{_asset(name)}"
 
 
 @cache

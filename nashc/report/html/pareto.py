@@ -10,6 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from nashc.errors import NashcError
+from nashc.nas.found import Found, Pair
 from nashc.report.html.names import shown
 from nashc.report.text import figure
 
@@ -28,35 +29,12 @@ class _Job(msgspec.Struct):
     proxy: str
 
 
-class _Found(msgspec.Struct):
-    number: int
-    family: str
-    architecture: str
-    score: float
-    coarse_fps: float
-    macs: dict[str, int]
-    pareto: bool
-
-
-class _Pair(msgspec.Struct):
-    candidate: int
-    folder: str
-    fps: float
-    latency_ms: float
-    gops: float
-    gap: float | None
-    dsp_fps: float | None = None
-    rival: int = -1
-    accuracy: float | None = None
-    integer_accuracy: float | None = None
-
-
 class _Pareto(msgspec.Struct):
     """pareto.json, without what only a search needs: nashc.nas.pairs reads all of it, and needs torch for that."""
 
     job: _Job
-    candidates: list[_Found]
-    pairs: list[_Pair]
+    candidates: list[Found]
+    pairs: list[Pair]
 
 
 class _Point(msgspec.Struct):
@@ -109,7 +87,7 @@ def pareto_data(path: Path, page: Path) -> Data:
             {
                 "name": shown(pair.folder), "about": shown(found[pair.candidate].architecture),
                 "x": found[pair.candidate].score, "y": pair.fps, "link": _link(path.parent, pair.folder, page),
-                "macs": found[pair.candidate].macs, "latency_ms": pair.latency_ms, "gops": pair.gops, "gap": pair.gap,
+                "macs": found[pair.candidate].macs, "gap": pair.gap,
                 "dsp_fps": pair.dsp_fps, "accuracy": pair.integer_accuracy,
                 "rival": _rival(made, pair),
             }
@@ -119,7 +97,7 @@ def pareto_data(path: Path, page: Path) -> Data:
     }  # fmt: skip
 
 
-def _rival(made: _Pareto, pair: _Pair) -> Data | None:
+def _rival(made: _Pareto, pair: Pair) -> Data | None:
     if pair.rival < 0:
         return None
     rival = made.pairs[pair.rival]
@@ -187,8 +165,7 @@ def _point(point: _Point, path: Path, page: Path, drops: bool) -> Data:
         "name": shown(point.types) + ", chosen, after its own pass" * point.chosen, "about": "; ".join(parts),
         "x": _lost(point, drops),
         "y": point.fps, "group": 0, "chosen": point.chosen, "link": _file_link(path, point.design, page),
-        "accuracy": point.accuracy, "latency_ms": None, "gops": None, "gap": None, "dsp_fps": None, "macs": None,
-        "rival": None,
+        "accuracy": point.accuracy, "gap": None, "dsp_fps": None, "macs": None, "rival": None,
     }  # fmt: skip
 
 
