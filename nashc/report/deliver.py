@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from nashc.artifact import Compiled
 from nashc.compiler import check_out, compile_model, write
@@ -14,7 +13,7 @@ from nashc.core.options import Options
 from nashc.report.explain import explained
 from nashc.report.progress import progress_bar
 from nashc.report.tables import design_report, host_layers
-from nashc.report.text import render, safe
+from nashc.report.text import render, safe, wrote
 from nashc.report.written import REPORT, design_page
 from nashc.search.compiled import library
 
@@ -45,7 +44,7 @@ def human_form(compiled: Compiled, out: str | None, *, verbose: bool = False) ->
     parts += [explained(compiled)] if verbose else []
     if out is not None:
         names = ", ".join(str(Path(out) / name) for name in ("design.json", "model.onnx", REPORT, "report.txt"))
-        parts.append(Group(Text(f"wrote {safe(names)}")))
+        parts.append(wrote(names))
     return Group(*parts)
 
 

@@ -16,7 +16,7 @@ from nashc.hybridize.files import Job, Made, design_folders, hybridize_files
 from nashc.hybridize.integers import BASE
 from nashc.hybridize.pipeline import Hybrid, Point
 from nashc.report.progress import progress_bar
-from nashc.report.text import cell, figure, percent, safe, table
+from nashc.report.text import cell, figure, percent, safe, table, wrote
 from nashc.report.written import DESIGN, REPORT, design_page, pareto_page, write_page
 from nashc.runtime.accuracy import Measured
 
@@ -52,7 +52,7 @@ def hybridize_report(made: Made, *, verbose: bool = False) -> Group:
     parts += [_layers(made), _curve(made)]
     if verbose:
         parts.append(_sensitivities(hybrid))
-    parts.append(Text(f"wrote {', '.join(map(safe, made.files))}"))
+    parts.append(wrote(", ".join(made.files)))
     return Group(*parts)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from nashc.report.text import Record, cell, figure, records, safe, table
+from nashc.report.text import Record, cell, figure, records, safe, table, wrote
 from nashc.runtime.compare import Difference
 from nashc.runtime.files import Ran
 from nashc.runtime.session import NOTICE, Array
@@ -28,7 +28,7 @@ def run_report(ran: Ran, out: str | None = None, *, verbose: bool = False) -> Gr
     if verbose:
         parts += [Text(safe(f"node '{skip.node}' {skip.reason}")) for skip in ran.skips]
     if out is not None:
-        parts.append(Text(f"wrote {safe(out)}"))
+        parts.append(wrote(out))
     return Group(*parts)
 
 

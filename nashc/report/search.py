@@ -18,7 +18,7 @@ from nashc.nas.search import CONV, HYBRID, Worker, read_inputs
 from nashc.nas.strategies.run import run_strategy
 from nashc.nas.study import open_history
 from nashc.report.progress import progress_bar
-from nashc.report.text import cell, figure, percent, safe, table
+from nashc.report.text import cell, figure, percent, safe, table, wrote
 from nashc.report.written import DESIGN, PARETO_PAGE, REPORT, design_page, pareto_page, write_page
 
 
@@ -74,7 +74,7 @@ def strategy_shown(name: str, job: Job, epochs: float, images: int | None, folde
     ]
     if found.conflict is not None:
         lines.append(f"gradients {found.conflict.pairs:.1%} of pairs of candidates disagree on the weights they share")
-    return Group(*map(Text, lines), Text(f"wrote weights and models in {safe(str(folder))}"))
+    return Group(*map(Text, lines), wrote(f"weights and models in {folder}"))
 
 
 def search_report(made: Pareto, folder: Path) -> Group:
@@ -101,8 +101,8 @@ def search_report(made: Pareto, folder: Path) -> Group:
     parts += [shown, Text(LEGEND, style="dim")]
     if any(pair.accuracy is None for pair in made.pairs):
         parts.append(Text(f"Weights of models without an accuracy are random: nashc train {safe(str(folder))}"))
-    what = f"{len(made.pairs)} folders of model.onnx, design.json and report.html in {safe(str(folder))}"
-    parts.append(Text(f"wrote {', '.join(files)} and {what}"))
+    what = f"{len(made.pairs)} folders of model.onnx, design.json and report.html in {folder}"
+    parts.append(wrote(f"{', '.join(files)} and {what}"))
     return Group(*parts)
 
 

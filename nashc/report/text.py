@@ -77,6 +77,11 @@ def records(title: str, headings: tuple[str, ...], rows: Sequence[Record]) -> Te
     return text
 
 
+def wrote(names: str) -> Text:
+    """Where files are, on one line however long: a path that is broken in two cannot be copied."""
+    return Text(f"wrote {safe(names)}", no_wrap=True, overflow="ignore")
+
+
 def render(content: RenderableType, width: int = WIDTH, *, color: bool = False) -> str:
     """The content as text, at least as wide as its tables need; without colour it has no escape codes."""
     buffer = StringIO()
@@ -91,7 +96,7 @@ def render(content: RenderableType, width: int = WIDTH, *, color: bool = False) 
         emoji=False,
         legacy_windows=False,
     )
-    console.print(content)
+    console.print(content, crop=False)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 

@@ -22,7 +22,7 @@ from nashc.nas.space import Space
 from nashc.nas.trained import Lesson, Trained, finished, train_network
 from nashc.report.progress import note, progress_bar
 from nashc.report.search import draw_all
-from nashc.report.text import figure, safe
+from nashc.report.text import figure, wrote
 
 DISTIL = 0.5
 TEACHER = "teacher"
@@ -82,7 +82,7 @@ def trained_report(done: Trained, folder: Path) -> Group:
     return Group(
         Text(f"accuracy  {done.integer_accuracy:.2%} as integers, {done.accuracy:.2%} as trained"),
         Text(f"speed     {figure(done.compiled.design.fps)} FPS"),
-        Text(f"wrote weights.safetensors, float.onnx, integer.onnx, model.onnx and design.json in {safe(str(folder))}"),
+        wrote(f"weights.safetensors, float.onnx, integer.onnx, model.onnx and design.json in {folder}"),
     )
 
 

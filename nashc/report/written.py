@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from nashc.artifact import Compiled, load
 from nashc.errors import NashcError
@@ -23,7 +22,7 @@ from nashc.report.html.pareto import curve_data, pareto_data
 from nashc.report.layers import layers_csv
 from nashc.report.markdown import design_markdown, diff_markdown
 from nashc.report.progress import progress_bar
-from nashc.report.text import safe
+from nashc.report.text import wrote
 
 DESIGN, PARETO = "design.json", "pareto.json"
 REPORT, PARETO_PAGE, DIFF_PAGE = "report.html", "pareto.html", "diff.html"
@@ -99,7 +98,7 @@ def report_page(ask: Ask) -> RenderableType:
     else:
         text = pareto_page(source, out, kind)
     write_page(text, out)
-    return Group(*parts, Text(f"wrote {safe(str(out))}"))
+    return Group(*parts, wrote(str(out)))
 
 
 def report_markdown(ask: Ask) -> str:

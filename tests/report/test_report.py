@@ -9,7 +9,8 @@ import pytest
 from handmade import board, compiled, hybrid
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
+from rich.console import Console, Group
+from rich.text import Text
 
 from nashc.board import board_names, load_board
 from nashc.compiler import chunk_labels
@@ -20,7 +21,7 @@ from nashc.report.deliver import host_warning, human_form
 from nashc.report.network import network_report
 from nashc.report.progress import progress_bar
 from nashc.report.tables import certificate, design_report
-from nashc.report.text import WIDTH, figure, render, safe
+from nashc.report.text import WIDTH, figure, render, safe, wrote
 
 MNIST = "examples/models/mnist-conv.onnx"
 
@@ -210,3 +211,9 @@ def test_long_rows_still_show_every_column():
     assert "g128" in text
     assert "ox14" in text
     assert max(map(len, text.splitlines())) <= WIDTH
+
+
+def test_where_a_file_is_stays_on_one_line():
+    name = "/a/" + "long/" * 60 + "report.html"
+    assert render(wrote(name)) == f"wrote {name}\n"
+    assert render(Group(Text("x " * 200), wrote(name)), width=80).splitlines()[-1] == f"wrote {name}"
