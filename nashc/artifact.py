@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import version as installed_version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,6 +196,9 @@ def _problems(compiled: Compiled) -> Iterator[str]:
         yield "board.clock_mhz or board.dram.efficiency is out of range"
     for label, design in (("design", compiled.design), *compiled.alternatives):
         yield from (f"{label}: {problem}" for problem in _design_problems(design))
+        if (design.board, design.clock_mhz) != (board.name, board.clock_mhz):
+            here, there = f"{board.name} at {board.clock_mhz:g} MHz", f"{design.board} at {design.clock_mhz:g} MHz"
+            yield f"{label}: made for {there}, and the board is {here}"
 
 
 def _numbers(value: object, place: str) -> Iterator[str]:
@@ -235,6 +239,7 @@ def _design_problems(design: Design) -> Iterator[str]:
             yield f"layer '{layer.name}' has {len(layer.inputs)} inputs and {len(result.placement.inputs)} placements"
         if result.chunk >= 0:
             yield from _mapping_problems(layer, result)
+    yield from _schedule_problems(design)
     for chunk in accelerator.chunks:
         yield from _positive(f"chunk '{chunk.name}'", chunk, "post_lanes", "dram_bits")
         yield from _positive(f"chunk '{chunk.name}'", chunk.unroll, *NEST_DIMS)
@@ -245,6 +250,24 @@ def _design_problems(design: Design) -> Iterator[str]:
     for name in design.plan.pinned:
         if name not in known:
             yield f"pinned layer '{name}' is not in the network"
+
+
+def _schedule_problems(design: Design) -> Iterator[str]:
+    """A layer that starts before its inputs are there, or while the batch before it has its chunk."""
+    network, interval = design.network, design.interval_cycles
+    spans: dict[int, list[tuple[int, int, str]]] = {}
+    for layer, result in zip(network.layers, design.layers, strict=True):
+        spans.setdefault(result.chunk, []).append((result.start % max(interval, 1), result.cycles, layer.name))
+        for name in layer.inputs:
+            writers = (design.layers[i] for i in network.producers.get(name, ()))
+            if any(writer.start + writer.cycles > result.start for writer in writers):
+                yield f"layer '{layer.name}' starts before its input '{name}' is there"
+    for chunk, taken in spans.items():
+        taken.sort()
+        first, _, name = taken[0]
+        for (at, cycles, layer), (after, _, other) in pairwise([*taken, (first + interval, 0, name)]):
+            if at + cycles > after:
+                yield f"layers '{layer}' and '{other}' are on chunk {chunk} at the same time"
 
 
 def _mapping_problems(layer: Layer, result: LayerResult) -> Iterator[str]:

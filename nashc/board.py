@@ -123,11 +123,15 @@ class Board:
     usable_logic: float = positive("1", most=1)
     usable_blocks: float = positive("1", most=1)
     dram: Dram = field(kw_only=True)
-    lanes: Mapping[str, LaneCost] = field(kw_only=True, hash=False)
+    lanes: Mapping[str, LaneCost] = field(kw_only=True)
     template: TemplateCost = field(kw_only=True)
     energy: Energy = field(kw_only=True)
     host: Host = field(kw_only=True)
-    sources: Mapping[str, str] = field(kw_only=True, hash=False, repr=False)
+    sources: Mapping[str, str] = field(kw_only=True, repr=False)
+
+    def __hash__(self) -> int:
+        """Of a few fields: a search looks things up by board all the time."""
+        return hash((self.name, self.clock_mhz, self.lut))
 
     @property
     def usable_lut(self) -> int:

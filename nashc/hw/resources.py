@@ -11,6 +11,7 @@ Formulas that the search also needs for many chunks at once take vectors, one en
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from typing import Any
 
@@ -39,6 +40,8 @@ WRITE_ENABLE = 2
 """LUTs that decode the write enable of a row."""
 MEASURED_TREE = 16
 """Lanes of the dot product behind the `tree` figures of the board file."""
+KEPT = 1 << 14
+"""Results of `chunk_buffers` and `buffer_resources` that are kept: a search asks for the same few again and again."""
 DRAIN_BITS = 24
 """An array with more accumulators than requantisers drains them through a shift register with parallel load: one LUT
 and one FF for each of the 24 accumulator bits that were synthesised."""
@@ -143,6 +146,7 @@ def buffer_ports(
     )
 
 
+@lru_cache(maxsize=KEPT)
 def chunk_buffers(
     board: Board, post_lanes: int, unroll: Unroll, weight_bits: int, extra_bits: int, kib: tuple[int, int, int]
 ) -> Buffers:
@@ -153,6 +157,7 @@ def chunk_buffers(
     return Buffers(source[0], weight[0], output[0], (source[1], weight[1], output[1]))
 
 
+@lru_cache(maxsize=KEPT)
 def buffer_resources(board: Board, chunk: Chunk) -> Resources:
     """LUTs and BRAM18 of the three buffers of a chunk, and FFs of the read registers that BRAM has inside."""
     words = chunk.unroll.input_words, chunk.unroll.weight_words

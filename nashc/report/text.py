@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import StringIO
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -96,7 +96,7 @@ def render(content: RenderableType, width: int = WIDTH, *, color: bool = False) 
         emoji=False,
         legacy_windows=False,
     )
-    console.print(content, crop=False)
+    console.print(Group(content), crop=False)  # in a group, a line that must not wrap does not
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 

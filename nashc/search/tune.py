@@ -87,10 +87,8 @@ class Tuner:
         )
 
     def used(self, chunks: tuple[Chunk, ...], memory_pages: int) -> Resources:
-        total = memory_resources(self.board, memory_pages, len(chunks))
-        for part in chunk_resources(self.board, chunks, self.limit.dsp):
-            total = total + part
-        return total
+        parts = chunk_resources(self.board, chunks, self.limit.dsp)
+        return sum(parts, start=memory_resources(self.board, memory_pages, len(chunks)))
 
     def tuned(self, candidate: Candidate) -> Tuned | None:
         """A candidate priced, with the memory that its buffers leave; None if it does not fit the board, a chunk has
@@ -118,10 +116,11 @@ class Tuner:
     def filled(self, candidate: Candidate) -> Candidate:
         """The candidate with all pages that are left, up to the node's most."""
         chunks = self.chunks(candidate)
+        parts = sum(chunk_resources(self.board, chunks, self.limit.dsp), start=Resources())
         low, high = candidate.memory_pages, self.most_pages
         while low < high:
             middle = (low + high + 1) // 2
-            if self.used(chunks, middle).fits(self.limit):
+            if (parts + memory_resources(self.board, middle, len(chunks))).fits(self.limit):
                 low = middle
             else:
                 high = middle - 1

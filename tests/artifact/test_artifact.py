@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nashc.artifact import MAX_BYTES, Compiled, Document, dump, json_schema, load
-from nashc.board import board_names, load_board
+from nashc.board import Board, board_names, load_board
 from nashc.core.design import (
     Accelerator,
     Certificate,
@@ -44,20 +44,19 @@ POSITIVE = st.floats(min_value=1e-3, max_value=1e12)
 
 @st.composite
 def networks(draw: st.DrawFn) -> Network:
-    names = draw(st.lists(NAMES, min_size=2, max_size=5, unique=True))
+    names = draw(st.lists(NAMES, min_size=5, max_size=5, unique=True))
     tensors = tuple(Tensor(name, *draw(st.tuples(BOUNDS, BOUNDS, BOUNDS, BOUNDS))) for name in names)
-    which = st.sampled_from(names)
     layers = []
-    for name in draw(st.lists(NAMES, min_size=1, max_size=4, unique=True)):
+    for i, name in enumerate(draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))):
         sizes = st.tuples(*[BOUNDS] * 9)
         pairs = st.tuples(BOUNDS, BOUNDS)
         nest = LoopNest(*draw(sizes), draw(pairs), draw(pairs), draw(st.tuples(BOUNDS, BOUNDS, BOUNDS, BOUNDS)))
         weights = st.none() | st.builds(Weights, NAMES, BOUNDS, BOUNDS)
-        inputs = draw(st.lists(which, min_size=1, max_size=3).map(tuple))
+        inputs = draw(st.lists(st.sampled_from(names[: i + 1]), min_size=1, max_size=3).map(tuple))
         nodes = draw(st.lists(NAMES, max_size=2).map(tuple))
         layers.append(
             Layer(
-                name, draw(NAMES), draw(st.sampled_from(Unit)), nest, inputs, draw(which), draw(weights), draw(NAMES),
+                name, draw(NAMES), draw(st.sampled_from(Unit)), nest, inputs, names[i + 1], draw(weights), draw(NAMES),
                 nodes, draw(st.booleans()), draw(NAMES),
             )
         )  # fmt: skip
@@ -72,27 +71,30 @@ MAPPINGS = st.builds(Mapping, st.builds(Tile, *[SIZES] * 6), st.sampled_from(lis
 
 
 @st.composite
-def designs(draw: st.DrawFn) -> Design:
+def designs(draw: st.DrawFn, board: Board) -> Design:
+    """Of layers that run one after the other."""
     network = draw(networks())
     chunks = draw(st.lists(CHUNKS, min_size=1, max_size=3).map(tuple))
     each = st.tuples(*[RESOURCES] * len(chunks))
-    results = []
+    results, clock = [], draw(SIZES)
     for layer in network.layers:
+        cycles = draw(SIZES)
         chunk = -1 if layer.unit is Unit.HOST else draw(st.integers(0, len(chunks) - 1))
         where = Placement(tuple(draw(st.booleans()) for _ in layer.inputs), draw(st.booleans()), draw(st.booleans()))
         results.append(
             LayerResult(
-                layer.name, chunk, draw(MAPPINGS), where, draw(SIZES), draw(COUNTS), draw(NAMES),
-                draw(FLOATS), draw(st.builds(Traffic, *[COUNTS] * 4)), draw(COUNTS),
+                layer.name, chunk, draw(MAPPINGS), where, cycles, draw(COUNTS), draw(NAMES),
+                draw(FLOATS), draw(st.builds(Traffic, *[COUNTS] * 4)), clock,
             )
         )  # fmt: skip
+        clock += cycles
     tensors, layers = [t.name for t in network.tensors], [layer.name for layer in network.layers]
     resident = st.lists(st.tuples(st.sampled_from(tensors), COUNTS), max_size=2).map(tuple)
     pinned = st.lists(st.sampled_from(layers), max_size=2).map(tuple)
     certificate = st.builds(Certificate, NAMES, POSITIVE, POSITIVE, st.booleans(), COUNTS, COUNTS, NAMES)
     return Design(
-        draw(NAMES), draw(POSITIVE), network, Accelerator(chunks, draw(SIZES)), tuple(results),
-        MemoryPlan(draw(resident), draw(pinned), draw(COUNTS), draw(COUNTS)), draw(SIZES), draw(SIZES),
+        board.name, board.clock_mhz, network, Accelerator(chunks, draw(SIZES)), tuple(results),
+        MemoryPlan(draw(resident), draw(pinned), draw(COUNTS), draw(COUNTS)), clock, draw(SIZES),
         draw(RESOURCES), draw(each), draw(POSITIVE), draw(certificate),
     )  # fmt: skip
 
@@ -102,13 +104,19 @@ st.register_type_strategy(int, COUNTS)
 
 
 @given(
-    designs(),
-    st.sampled_from([load_board(name) for name in board_names()]),
-    st.lists(st.tuples(NAMES, designs()), max_size=1).map(tuple),
+    st.data(),
+    st.builds(
+        replace,
+        st.sampled_from([load_board(name) for name in board_names()]),
+        name=NAMES,
+        clock_mhz=st.floats(1e-3, 1e6),
+    ),
     st.lists(st.builds(Skip, NAMES, NAMES), max_size=2).map(tuple),
 )
 @settings(max_examples=60, deadline=None)
-def test_round_trip(found, board, others, removed):
+def test_round_trip(data, board, removed):
+    found = data.draw(designs(board))
+    others = data.draw(st.lists(st.tuples(NAMES, designs(board)), max_size=1).map(tuple))
     value = Compiled(found, board, Options(max_latency_ms=0.1), removed, others, (("nasa-f", "does not fit"),))
     data = dump(value)
     again = load(data)
@@ -196,6 +204,10 @@ def changed(path: str, to: object) -> bytes:
         (changed("design.plan.resident", [["q", 1]]), "resident tensor 'q'"),
         (changed("design.plan.pinned", ["q"]), "pinned layer 'q'"),
         (changed("design.chunk_resources", []), "chunk_resources"),
+        (changed("design.board", "fpga-kv260"), "made for fpga-kv260 at 200 MHz, and the board is fpga-zc706 at 200"),
+        (changed("design.clock_mhz", 400.0), "made for fpga-zc706 at 400 MHz, and the board is fpga-zc706 at 200 MHz"),
+        (changed("design.interval_cycles", 1), "are on chunk 0 at the same time"),
+        (changed("design.layers.0.start", 1), "layer 'conv1' starts before its input 'a' is there"),
         (changed("board.dram.efficiency", 0), "efficiency is not positive"),
         (changed("alternatives.0.1.interval_cycles", 0), "batch 1: design.interval_cycles is not positive"),
     ],

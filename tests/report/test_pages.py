@@ -132,7 +132,7 @@ def test_the_plotting_library_is_the_published_file():
     assert hashlib.sha256(_asset(CHARTS).encode()).hexdigest() == ECHARTS
 
 
-@given(designs(), designs())
+@given(designs(board()), designs(board()))
 @settings(max_examples=40, deadline=None)
 def test_every_design_has_a_page(first, second):
     a, b = (Compiled(d, board(), Options(), (), (("batch 1", d),)) for d in (first, second))

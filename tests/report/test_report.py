@@ -148,7 +148,9 @@ def test_names_are_data(name):
     )
     value = replace(value, design=replace(value.design, network=renamed, layers=results, plan=plan))
     text = render(human_form(value, "out" + name, verbose=True))
-    assert max(map(len, text.splitlines())) <= WIDTH
+    *tables, files = text.splitlines()
+    assert files.startswith("wrote out")
+    assert max(map(len, tables)) <= WIDTH
     assert safe(text.replace("\n", "")) == text.replace("\n", "")
     joined = re.sub(r"[\s│]+", "", text)
     assert re.sub(r"\s+", "", safe(name)) in joined

@@ -46,7 +46,7 @@ def alone(slot, i):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data(), st.integers(0, 10**9))
 def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed):
     """The first bound, the one with memory and DRAM, and the one with exact mappings; each looked for below values on
