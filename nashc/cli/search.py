@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource as Source
 
 from nashc.cli.command import Command
 from nashc.cli.options import limit_options
@@ -17,6 +19,25 @@ from nashc.errors import NashcError
 RIVALS = ("conv-only", "conv-only-dsp")
 STRATEGIES = ("zero-shot", "pre-identified", "nasa-f", "nasa")
 """For help and completion, as the library that registers them needs torch; a test holds them against it."""
+
+KINDS = {
+    "join": {"data", "seconds", "storage"},
+    "model": {"target", "out"},
+    "strategy": {"space", "target", "data", "out", "proxy", "min_fps", "epochs", "images", "accelerator", "seed"},
+}
+"""What each kind of search takes beside its own option; all but a worker that joins take the limits of designs."""
+STRATEGY_ALONE = {"epochs", "images"}
+
+
+def refuse_unused(ctx: click.Context, limits: Iterable[str]) -> None:
+    """Raises NashcError for an option that would change nothing: what the user asked for would not be what ran."""
+    given = {p.name: p for p in ctx.command.params if ctx.get_parameter_source(str(p.name)) is Source.COMMANDLINE}
+    kind = next((name for name in KINDS if name in given), "")
+    takes = {kind, "verbose", *KINDS[kind], *(() if kind == "join" else limits)} if kind else {*given} - STRATEGY_ALONE
+    unused = [max(p.opts, key=len) for name, p in given.items() if name not in takes]
+    if unused:
+        where = f"with --{kind}" if kind else "without --strategy"
+        raise NashcError(f"no effect {where}: {', '.join(unused)}", where="nashc search", hint="leave it out")
 
 
 @click.command("search", cls=Command, examples={
@@ -48,11 +69,12 @@ STRATEGIES = ("zero-shot", "pre-identified", "nasa-f", "nasa")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("-v", "--verbose", is_flag=True, help="A traceback for internal errors.")
 @limit_options
+@click.pass_context
 def search_command(
-    space: str | None, target: str | None, data: str | None, out: str | None, join: str | None, storage: str,
-    candidates: int, seconds: float | None, pairs: int, proxy: str, min_fps: float | None, strategy: str | None,
-    epochs: float, images: int | None, model: str | None, accelerator: str | None, seed: int, verbose: bool,
-    **limits: Any,
+    ctx: click.Context, space: str | None, target: str | None, data: str | None, out: str | None, join: str | None,
+    storage: str, candidates: int, seconds: float | None, pairs: int, proxy: str, min_fps: float | None,
+    strategy: str | None, epochs: float, images: int | None, model: str | None, accelerator: str | None, seed: int,
+    verbose: bool, **limits: Any,
 ) -> None:  # fmt: skip
     """Search networks of a space together with their accelerators.
 
@@ -67,6 +89,7 @@ def search_command(
     from nashc.report import deliver
     from nashc.report import search as report
 
+    refuse_unused(ctx, limits)
     if join is not None:
         count = report.join_shown(Path(join), seconds, data, storage)
         click.echo(f"scored {count} candidates of {join}")

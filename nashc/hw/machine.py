@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nashc.core.loops import LoopNest
+
 CHANNEL_BLOCK = 16
 """Feature maps are stored as [channel block][row][column][16 channels]; the last block may be narrower."""
 
@@ -58,3 +60,8 @@ class Machine:
 def pages(bits: int) -> int:
     """Pages of on-chip memory that hold `bits`."""
     return max(1, -(-bits // PAGE_BITS))
+
+
+def stored_weights(nest: LoopNest, bits: int, terms: int) -> int:
+    """Bits of the weights of a layer, of `bits` a term, with the parameters of its output channels."""
+    return nest.weights * bits * terms + CHANNEL_PARAMETER_BITS * nest.g * nest.k

@@ -188,7 +188,7 @@ def without_password(url: str) -> str:
     except (SQLAlchemyError, ValueError):
         hint = "write postgresql://user@host/database"
         raise NashcError("no URL of a storage", where=_shown(url), hint=hint) from None
-    query = {key: value for key, value in known.query.items() if key != "password"}
+    query = {key: value for key, value in known.query.items() if key not in ("password", "sslpassword")}
     kept = URL.create(known.drivername, known.username, None, known.host, known.port, known.database, query)
     return kept.render_as_string()
 

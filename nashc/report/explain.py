@@ -18,7 +18,7 @@ from nashc.compiler import chunk_labels
 from nashc.core.design import Chunk, Design, LayerResult, accepts
 from nashc.core.network import Layer, Unit
 from nashc.hw.dataflows import DATAFLOWS
-from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PAGE_BANKS, URAM_PAGES, pages
+from nashc.hw.machine import PAGE_BANKS, URAM_PAGES, pages, stored_weights
 from nashc.hw.resources import machine_of, usable
 from nashc.hw.schedule import Lifetime, Schedule, Task, occupancy
 from nashc.hw.tiles import Extents, Tiles
@@ -243,8 +243,7 @@ def _weights(compiled: Compiled) -> Iterator[Row]:
     for layer, result in _pairs(design):
         if layer.weights is None or result.chunk < 0 or layer.name in plan.pinned:
             continue
-        nest = layer.nest
-        stored = nest.weights * layer.weights.bits * layer.weights.terms + CHANNEL_PARAMETER_BITS * nest.g * nest.k
+        stored = stored_weights(layer.nest, layer.weights.bits, layer.weights.terms)
         work = work_of(design.network, layer, design.accelerator.batch)
         extents = Extents.of(work, Tiles.of([result.mapping.tile]))
         moved = int(volumes(work, extents, DATAFLOWS.get(result.mapping.dataflow)).weight[0])

@@ -16,6 +16,7 @@ from nashc.core.design import Design, LayerResult, Resources
 from nashc.core.loops import LoopNest
 from nashc.core.network import Layer, Unit
 from nashc.hw.dataflows import DATAFLOWS
+from nashc.hw.machine import stored_weights
 from nashc.hw.resources import usable
 from nashc.report.text import Record, cell, figure, kib, percent, records, safe, table
 
@@ -242,7 +243,7 @@ def memory_plan(design: Design) -> Table:
         rows.add_row("feature map", cell(name), kib(bits), str(copies), kib(bits * copies))
     for layer in network.layers:
         if layer.name in plan.pinned and layer.weights is not None:
-            bits = layer.nest.weights * layer.weights.bits * layer.weights.terms
+            bits = stored_weights(layer.nest, layer.weights.bits, layer.weights.terms)
             rows.add_row("weights of", cell(layer.name), kib(bits), "1", kib(bits))
     if not plan.resident and not plan.pinned:
         rows.add_row("nothing", "", "", "", "")

@@ -16,7 +16,7 @@ from nashc.core.network import Network, Unit
 from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.energy import layer_pj
 from nashc.hw.latency import Site
-from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PAGE_BITS, URAM_PAGES, Machine, pages
+from nashc.hw.machine import PAGE_BITS, URAM_PAGES, Machine, pages, stored_weights
 from nashc.hw.schedule import Lifetime, Task, busy
 from nashc.hw.tiles import Extents, Tiles
 from nashc.hw.traffic import issue_total, traffic
@@ -95,8 +95,7 @@ class Tables:
         found = []
         for i, work in enumerate(self.works):
             if work is not None and work.weight_bits:
-                nest = work.nest
-                bits = nest.weights * work.weight_bits * work.terms + CHANNEL_PARAMETER_BITS * nest.g * nest.k
+                bits = stored_weights(work.nest, work.weight_bits, work.terms)
                 if pages(bits) <= self.memory_pages + self.uram_groups * URAM_PAGES:
                     found.append(Switch("", i, self.chunk_of[i], pages(bits), bits))
         return found

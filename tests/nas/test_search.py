@@ -233,6 +233,11 @@ def test_a_proxy_that_gives_no_number_ends_with_a_file_that_can_be_read(folder, 
     [
         ([], "nashc search: missing --space, --target, --data, --out; or join one: --join FOLDER"),
         (["--target", "fpga-zc706", "--data", "x", "-o", "y"], "nashc search: missing --space;"),
+        (["--join", "nowhere", "--pairs", "2"], "nashc search: no effect with --join: --pairs; leave it out"),
+        (["--join", "nowhere", "--max-lut", "9", "--seed", "0"], "no effect with --join: --seed, --max-lut"),
+        (["--model", "m.onnx", "--space", "resnet-cifar"], "no effect with --model: --space"),
+        (["--strategy", "nasa", "--candidates", "9"], "no effect with --strategy: --candidates"),
+        (["--epochs", "9"], "no effect without --strategy: --epochs"),
         (["--join", "nowhere"], "nowhere: there is no search.json; start it with `nashc search -o FOLDER`"),
     ],
 )

@@ -210,8 +210,8 @@ def test_workers_on_a_server_of_which_two_are_killed(server, tmp_path, monkeypat
 
 
 def test_a_password_stays_out_of_files():
-    for given in ("postgresql://me:secret@host/db", "postgresql://me@host/db?password=secret"):
-        assert without_password(given) == "postgresql://me@host/db"
+    for secret in (":secret@host/db", "@host/db?password=secret", "@host/db?sslpassword=secret"):
+        assert without_password(f"postgresql://me{secret}") == "postgresql://me@host/db"
     assert without_password("") == ""
     with pytest.raises(NashcError, match="no URL of a storage"):
         without_password("postgresql://me:se@cret@host/db")

@@ -9,6 +9,7 @@ from nashc.artifact import Compiled, summarise
 from nashc.board import Board
 from nashc.compiler import chunk_labels
 from nashc.core.design import Design, Resources
+from nashc.hw.machine import stored_weights
 from nashc.hw.resources import machine_of, usable
 from nashc.report.html.names import shown
 from nashc.report.html.nests import Ran, loop_nest
@@ -177,7 +178,7 @@ def memory_data(design: Design) -> Data:
         "peak": plan.peak_banks,
         "resident": [[shown(n), network.tensor[n].total_bits * batch, copies] for n, copies in plan.resident],
         "pinned": [
-            [shown(layer.name), layer.nest.weights * layer.weights.bits * layer.weights.terms]
+            [shown(layer.name), stored_weights(layer.nest, layer.weights.bits, layer.weights.terms)]
             for layer in network.layers
             if layer.name in pinned and layer.weights is not None
         ],
