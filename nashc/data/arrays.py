@@ -94,6 +94,12 @@ def _source(
         )
     if array.ndim == 3 and array.shape[2] == 3:
         array = array[None]
+    if array.ndim == 3 and array.shape[0] == 3 and 3 in (shape[1], shape[-1]):
+        raise NashcError(
+            f"uint8 of shape {list(array.shape)} may be one image or three gray ones, for a model of colour images",
+            where=str(path),
+            hint="save an axis of images before it: [1,3,h,w]",
+        )
     planes = array.ndim == 4 and array.shape[1] in (1, 3)
     colours = array.ndim == 4 and array.shape[3] in (1, 3)
     if array.ndim != 3 and not (planes or colours):

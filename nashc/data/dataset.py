@@ -115,7 +115,7 @@ class Dataset:
                 raise NashcError(
                     f"shape {list(sample.shape)} in a batch of {list(samples[0].shape)}",
                     where=self.source.images.where(int(index)),
-                    hint="give --resize height,width, or batches of 1 image",
+                    hint="give --resize height,width",
                 )
         with np.errstate(over="ignore"):
             images = np.stack(samples).astype(self.dtype, copy=False)

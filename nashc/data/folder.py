@@ -44,8 +44,15 @@ class FileImages:
 def split_folder(found: Listing, split: str) -> Listing:
     """The folder itself, or its folder of the split where it has no files and all its folders are splits."""
     by_name = {folder.lower(): folder for folder in found.folders}
-    if _images(found) or not by_name or not SPLIT_NAMES.issuperset(by_name):
+    splits, others = SPLIT_NAMES & set(by_name), [by_name[name] for name in by_name if name not in SPLIT_NAMES]
+    if _images(found) or not splits or (others and len(splits) < 2):  # "train" alone is a class of CIFAR-100
         return found
+    if others:
+        raise NashcError(
+            f"folders of splits ({', '.join(sorted(splits))}) and others ({', '.join(sorted(others)[:3])})",
+            where=str(found.path),
+            hint="give the folder of one split",
+        )
     for name in SPLITS[split]:
         if name in by_name:
             return listing(found.path / by_name[name])

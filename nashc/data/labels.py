@@ -62,7 +62,7 @@ def _from_lines(path: Path) -> list[str] | dict[str, str]:
     text = read_text(path)
     mark = next((mark for mark in ",\t;" if mark in text), "")
     try:
-        lines = csv.reader(text.splitlines(), delimiter=mark) if mark else text.splitlines()
+        lines = csv.reader(text.splitlines(), delimiter=mark, skipinitialspace=True) if mark else text.splitlines()
         rows = [[c.strip() for c in line] if isinstance(line, list) else line.rsplit(maxsplit=1) for line in lines]
     except csv.Error as error:
         raise NashcError(f"damaged csv: {error}", where=str(path)) from None
@@ -86,7 +86,7 @@ def _from_lines(path: Path) -> list[str] | dict[str, str]:
 
 def _is_header(first: str, rest: Sequence[str]) -> bool:
     """Of a file with labels alone; a header above names and labels is a name that no image has."""
-    if not _is_number(first) and rest and all(_is_number(label) for label in rest):
+    if not _is_float(first) and rest and all(_is_number(label) for label in rest):
         return True
     return first.lower() in ("label", "labels", "class") and first not in rest
 
@@ -130,7 +130,11 @@ def _by_name(labels: dict[str, str], names: Sequence[str], where: str) -> list[s
         return [labels[folder] for folder in folders]
     forms = _by_forms(names)
     plain = {name.removeprefix("./"): label for name, label in labels.items()}
-    by_image = {forms[name]: label for name, label in plain.items() if name in forms}
+    by_image: dict[int, str] = {}
+    for name, label in plain.items():
+        if name in forms and by_image.setdefault(forms[name], label) != label:
+            what = f"image '{names[forms[name]]}' has label '{label}', and '{by_image[forms[name]]}' by another name"
+            raise NashcError(what, where=where)
     missing = [name for index, name in enumerate(names) if index not in by_image]
     if missing:
         raise NashcError(
@@ -144,7 +148,9 @@ def _by_name(labels: dict[str, str], names: Sequence[str], where: str) -> list[s
 def _numbered(labels: Sequence[str], classes: Sequence[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     words = [label for label in labels if not _is_number(label)]
     if not words:
-        return np.array([int(label) for label in labels], dtype=np.int64), tuple(classes)
+        return np.array([int(label.partition(".")[0]) for label in labels], dtype=np.int64), tuple(classes)
+    if not classes and all(map(_is_float, labels)):
+        raise NashcError(f"label '{words[0]}' is no whole number", where=where, hint="labels are 0, 1, 2 ... or names")
     if len(words) < len(labels) and not classes:
         raise NashcError(
             f"'{words[0]}' among labels that are numbers",
@@ -159,4 +165,13 @@ def _numbered(labels: Sequence[str], classes: Sequence[str], where: str) -> tupl
 
 
 def _is_number(text: str) -> bool:
-    return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
+    """Whole, also as tables write a column of them: 3, +3, 3.0."""
+    return re.fullmatch(r"[+-]?[0-9]{1,18}([.]0*)?", text) is not None
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

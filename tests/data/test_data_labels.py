@@ -42,6 +42,10 @@ WORDS = ["dog", "cat", "ant", "cow"]
         ("l.tsv", "0000.png\t3\n0001.png\t1\n./0002.png\t0\n0003.png\t2\n"),
         ("l.txt", "0000.png 3\n0001.png 1\n0002.png 0\n0003.png 2\n"),
         ("l.json", '{"0000.png": 3, "0001.png": 1, "0002.png": 0, "0003.png": 2}'),
+        ("l.csv", "file,label\n0000.png,3.0\n0001.png,1.0\n0002.png,0.0\n0003.png,2.0\n"),
+        ("l.txt", "+3\n1.\n0.00\n2\n"),
+        ("l.json", '["3.0", "1", "0", "+2"]'),
+        ("l.csv", 'file, label\n"0000.png", "3"\n"0001.png", "1"\n"0002.png", "0"\n"0003.png", "2"\n'),
     ],
 )
 def test_numbers_are_taken_as_they_are(name, text, tmp_path, images):
@@ -118,6 +122,13 @@ def test_labels_by_name(pattern, labels, tmp_path):
         ("l.json", "[1.5, 2, 3, 4]", "is neither a list of labels nor an object of names and labels"),
         ("l.json", "3", "is neither a list of labels"),
         ("l.yaml", "", "unknown kind of labels '.yaml'; labels are a .csv, .txt, .npy or .json file, or name:REGEX"),
+        ("l.txt", "3.5\n1\n0\n2\n", "label '3.5' is no whole number; labels are 0, 1, 2 ... or names"),
+        ("l.txt", "1e1\n1\n0\n2\n", "label '1e1' is no whole number"),
+        (
+            "l.csv",
+            "0000.png,3\n0000,1\n0001,1\n0002,0\n0003,2\n",
+            "image '0000.png' has label '1', and '3' by another name",
+        ),
     ],
 )
 def test_wrong_labels_say_why(name, text, message, tmp_path, images):

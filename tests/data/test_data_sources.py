@@ -239,6 +239,16 @@ def test_folders_that_cannot_be_a_data_set_say_why(tmp_path):
     assert "unknown split 'tset'; did you mean 'test'?" in refusal(tmp_path, PLAIN, SHAPE, split="tset")
 
 
+def test_a_folder_beside_those_of_splits_is_no_class(tmp_path):
+    class_folders(tmp_path, IMAGES, LABELS)
+    (tmp_path / "class0").rename(tmp_path / "train")  # a class of CIFAR-100
+    assert "train" in open_data(tmp_path, PLAIN, SHAPE).classes
+    (tmp_path / "class1").rename(tmp_path / "val")
+    text = refusal(tmp_path, PLAIN, SHAPE)
+    assert "folders of splits (train, val) and others (class2" in text
+    assert text.endswith("give the folder of one split")
+
+
 def test_a_split_that_is_missing_names_the_others(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "1.png").write_bytes(png(IMAGES[0]))
@@ -293,6 +303,11 @@ def test_float_arrays_are_taken_as_they_are(suffix, shape, tmp_path):
 
 
 def test_one_sample_needs_no_batch(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 32, 32), np.uint8))
+    text = "uint8 of shape [3, 32, 32] may be one image or three gray ones"
+    assert text in refusal(tmp_path / "x.npy", PLAIN, SHAPE)
+    assert text in refusal(tmp_path / "x.npy", Preprocess(layout="nhwc"), (None, 32, 32, 3))
+    assert len(open_data(tmp_path / "x.npy", Preprocess(channels="gray"), (None, 1, 32, 32))) == 3
     np.save(tmp_path / "x.npy", np.zeros((3, 32, 32), np.float32))
     np.save(tmp_path / "y.npy", IMAGES[0])
     assert len(open_data(tmp_path / "x.npy", PLAIN, SHAPE)) == len(open_data(tmp_path / "y.npy", PLAIN, SHAPE)) == 1
