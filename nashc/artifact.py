@@ -265,9 +265,9 @@ def _schedule_problems(design: Design) -> Iterator[str]:
     for chunk, taken in spans.items():
         taken.sort()
         first, _, name = taken[0]
-        for (at, cycles, layer), (after, _, other) in pairwise([*taken, (first + interval, 0, name)]):
+        for (at, cycles, one), (after, _, other) in pairwise([*taken, (first + interval, 0, name)]):
             if at + cycles > after:
-                yield f"layers '{layer}' and '{other}' are on chunk {chunk} at the same time"
+                yield f"layers '{one}' and '{other}' are on chunk {chunk} at the same time"
 
 
 def _mapping_problems(layer: Layer, result: LayerResult) -> Iterator[str]:

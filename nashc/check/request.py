@@ -86,6 +86,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 KEYS = {field.encode_name: field.name for field in msgspec.structs.fields(Request)}
+OF_DATA = (
+    "labels", "split", "count", "mean", "std", "scale", "channels", "layout", "resize", "crop", "interpolation",
+)  # fmt: skip
 PATHS = ("model", "against", "data", "design", "junit")
 PARSERS: dict[type, Callable[[Any], Any]] = {
     Share: Share.parse,
@@ -127,7 +130,14 @@ def read_request(path: str) -> Request:
 
 
 def check_values(request: Request) -> None:
-    """Raises NashcError for numbers that nothing can be measured with."""
+    """Raises NashcError for numbers that nothing can be measured with, and for what would change nothing."""
+    lonely = {"data": OF_DATA, "target": ("budget",)}
+    for there, names in lonely.items():
+        unused = [name for name in names if getattr(request, name) is not None]
+        if getattr(request, there) is None and unused:
+            raise NashcError(
+                f"no effect without --{there}: {', '.join(unused)}", hint=f"give --{there}, or leave it out"
+            )
     for name, least in (("threads", 1), ("count", 1), ("seed", 0), ("max_lut", 0), ("max_dsp", 0), ("max_bram", 0)):
         value = getattr(request, name)
         if value is not None and not least <= value < 1 << 62:

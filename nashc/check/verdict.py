@@ -12,12 +12,12 @@ from nashc.check.request import Request, check_values
 from nashc.compiler import compile_model
 from nashc.core.network import Unit
 from nashc.core.options import Options
-from nashc.data import Dataset, open_data
+from nashc.data import open_data
 from nashc.data.choose import FIELDS, chosen_preprocess
 from nashc.errors import NashcError
 from nashc.importer import import_model
 from nashc.ops.native import available
-from nashc.runtime.accuracy import Measured, Progress, Subject, measure, only_input
+from nashc.runtime.accuracy import Measured, Progress, Subject, class_notes, measure, only_input
 from nashc.runtime.session import NOTICE, Session
 
 Stage = Callable[[str, float], None]
@@ -71,7 +71,7 @@ def check(request: Request, *, images: Progress | None = None, search: Stage | N
         of_images = {rule: limit for rule, limit in limits.items() if "data" in rule.needs}
         judge(of_images, Evidence(measure(*subjects, count=1), None))  # one image shows what cannot be measured
         measured = measure(*subjects, count=request.count, seed=request.seed, progress=images)
-        _note_classes(measured, subjects[0].data, notes)
+        notes += class_notes(measured, subjects[0].data)
     compiled = design or (_compile(request, limits, notes, search) if request.target is not None else None)
     if compiled is not None:
         _note_host(compiled, notes)
@@ -96,6 +96,9 @@ def _subjects(request: Request, notes: list[str]) -> tuple[Subject, ...]:
             )
     given = {name: getattr(request, name) for name in FIELDS}
     chosen = [chosen_preprocess(session.metadata, given) for session in sessions]
+    told = [preprocess for preprocess, origin in chosen if origin != "default"]
+    if len(told) == 1 and len(chosen) == 2:  # a model that says nothing gets what its other form says
+        chosen = [(told[0], "other" if origin == "default" else origin) for _, origin in chosen]
     data = [
         open_data(
             request.data or "",
@@ -107,12 +110,14 @@ def _subjects(request: Request, notes: list[str]) -> tuple[Subject, ...]:
         )
         for session, (preprocess, _) in zip(sessions, chosen, strict=True)
     ]
-    if data[0].source.ready:
-        notes.append("the data is taken as preprocessed, for every model in the same way")
-    else:
+    for note in dict.fromkeys(note for one in data for note in one.notes()):
+        notes.append(f"{request.data}: {note}")
+    if not data[0].source.ready:
         for path, (preprocess, origin) in zip(paths, chosen, strict=True):
             if origin == "default":
                 notes.append(f"{path} stores no preprocessing and no flag says any: {preprocess}")
+            elif origin == "other":
+                notes.append(f"{path} stores no preprocessing and gets that of the other model: {preprocess}")
         if len({preprocess for preprocess, _ in chosen}) > 1:
             each = "; ".join(f"{path}: {preprocess}" for path, (preprocess, _) in zip(paths, chosen, strict=True))
             notes.append(f"the models take images in different forms, and each gets its own: {each}")
@@ -165,14 +170,6 @@ def _compile(request: Request, limits: Mapping[Rule, Number], notes: list[str], 
             notes.append(f"no design within the limits ({error}); the figures are of the best one without them")
             return compiled
     return compile_model(request.model, request.target, request.shape, free, progress=search)
-
-
-def _note_classes(measured: Measured, data: Dataset, notes: list[str]) -> None:
-    if measured.model is not None and data.classes and len(data.classes) != measured.classes:
-        notes.append(
-            f"the data has {len(data.classes)} classes and the model {measured.classes}: check which numbers the "
-            "labels mean (--labels)"
-        )
 
 
 def _note_host(compiled: Compiled, notes: list[str]) -> None:

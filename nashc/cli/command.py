@@ -1,4 +1,4 @@
-"""What the help of a command has beyond click's: examples, and commands in sections."""
+"""What commands have beyond click's: examples and sections in their help, and options that depend on others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from nashc.errors import NashcError
 
 
 class Command(click.Command):
@@ -49,3 +52,16 @@ class Root(Group):
             with formatter.section(heading):
                 limit = formatter.width - formatter.current_indent - width - 2
                 formatter.write_dl([(f"{c.name:{width}}", c.get_short_help_str(limit)) for c in commands])
+
+
+def given_options(ctx: click.Context) -> set[str]:
+    """Names of the parameters that are on the command line."""
+    names = {str(param.name) for param in ctx.command.params}
+    return {name for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+
+
+def refuse_options(ctx: click.Context, names: set[str], where: str) -> None:
+    """Raises NashcError for options that would change nothing: what the user asked for would not be what ran."""
+    unused = [max(param.opts, key=len) for param in ctx.command.params if param.name in names]
+    if unused:
+        raise NashcError(f"no effect {where}: {', '.join(unused)}", where=ctx.command_path, hint="leave it out")

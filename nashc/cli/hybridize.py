@@ -6,11 +6,10 @@ from typing import Any
 
 import click
 
-from nashc.cli.command import Command
+from nashc.cli.command import Command, given_options, refuse_options
 from nashc.cli.options import data_options, limit_options, model_options, pairs_of, preprocess_from
 from nashc.cli.show import show
 from nashc.cli.types import BOARD, Duration, File, Percent, among
-from nashc.errors import NashcError
 
 
 def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str, ...]:
@@ -57,9 +56,10 @@ def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str,
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which images are drawn.")
 @limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as JSON on stdout, and nothing else.")
+@click.pass_context
 def hybridize_command(
-    model: str, target: str, calib: str, out: str, shapes: dict[str, tuple[int, ...]], plot: str | None,
-    as_json: bool, verbose: bool, **given: Any,
+    ctx: click.Context, /, model: str, target: str, calib: str, out: str, shapes: dict[str, tuple[int, ...]],
+    plot: str | None, as_json: bool, verbose: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Turn a trained float CNN into an integer hybrid for a board.
 
@@ -72,8 +72,11 @@ def hybridize_command(
     from nashc.hybridize.pipeline import SEARCH_SECONDS, HybridOptions
     from nashc.report import hybridize as report
 
-    if given["adders"] and given["finetune"] is None:
-        raise NashcError("--adders without --finetune", hint="adder layers need training: give images with --finetune")
+    asked = given_options(ctx)
+    if given["finetune"] is None:
+        refuse_options(ctx, asked & {"adders", "epochs", "max_time", "checkpoint"}, "without --finetune")
+    if given["data"] is None:
+        refuse_options(ctx, asked & {"labels"}, "without --data")
     limits = {
         name: given[name] for name in ("batch", "clock_mhz", "max_bram36", "max_dsp", "max_lut", "max_latency_ms")
     }

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource as Source
 
-from nashc.cli.command import Command
+from nashc.cli.command import Command, given_options, refuse_options
 from nashc.cli.options import limit_options
 from nashc.cli.proxies import NAMES
 from nashc.cli.show import show
@@ -30,14 +29,11 @@ STRATEGY_ALONE = {"epochs", "images"}
 
 
 def refuse_unused(ctx: click.Context, limits: Iterable[str]) -> None:
-    """Raises NashcError for an option that would change nothing: what the user asked for would not be what ran."""
-    given = {p.name: p for p in ctx.command.params if ctx.get_parameter_source(str(p.name)) is Source.COMMANDLINE}
+    """Raises NashcError for options that the kind of search does not take."""
+    given = given_options(ctx)
     kind = next((name for name in KINDS if name in given), "")
-    takes = {kind, "verbose", *KINDS[kind], *(() if kind == "join" else limits)} if kind else {*given} - STRATEGY_ALONE
-    unused = [max(p.opts, key=len) for name, p in given.items() if name not in takes]
-    if unused:
-        where = f"with --{kind}" if kind else "without --strategy"
-        raise NashcError(f"no effect {where}: {', '.join(unused)}", where="nashc search", hint="leave it out")
+    takes = {kind, "verbose", *KINDS[kind], *(() if kind == "join" else limits)} if kind else given - STRATEGY_ALONE
+    refuse_options(ctx, given - takes, f"with --{kind}" if kind else "without --strategy")
 
 
 @click.command("search", cls=Command, examples={
@@ -71,7 +67,7 @@ def refuse_unused(ctx: click.Context, limits: Iterable[str]) -> None:
 @limit_options
 @click.pass_context
 def search_command(
-    ctx: click.Context, space: str | None, target: str | None, data: str | None, out: str | None, join: str | None,
+    ctx: click.Context, /, space: str | None, target: str | None, data: str | None, out: str | None, join: str | None,
     storage: str, candidates: int, seconds: float | None, pairs: int, proxy: str, min_fps: float | None,
     strategy: str | None, epochs: float, images: int | None, model: str | None, accelerator: str | None, seed: int,
     verbose: bool, **limits: Any,

@@ -62,20 +62,19 @@ class Dataset:
             raise NashcError(f"a subset of {count} images", where=self.name, hint="take at least 1 image")
         return np.random.default_rng(seed).permutation(len(self))[:count]
 
-    def describe(self) -> str:
-        """One line for people: how many images, from where, and what is done to them."""
-        images = f"{len(self)} images" if len(self) != 1 else "1 image"
-        if self.classes:
-            images += f" of {len(self.classes)} classes"
-        elif self.labels is None:
-            images += " without labels"
-        done = str(self.preprocess)
+    def notes(self) -> list[str]:
+        """What is done to the images that nobody asked for, and what may be wrong with the labels."""
+        found = [self.source.note] if self.source.note else []
         if self.source.ready:
-            done = "taken as already preprocessed"
-        elif self._fitted != self.preprocess:
-            done = f"resized to the model's {by(self._fitted.resize)} where they differ, {done}"
-        note = f" ({self.source.note})" if self.source.note else ""
-        return f"{self.name}: {images} ({self.source.kind}); {done}{note}"
+            found.append("numbers that are not pixels: taken as already preprocessed")
+        elif self._fitted != self.preprocess and self._resized():
+            found.append(f"images are resized to the model's {by(self._fitted.resize)}")
+        return found
+
+    def _resized(self) -> bool:
+        """Whether the first image is of another size than the model's."""
+        sides = self.source.images.read(0).shape[:2]
+        return tuple(sides) != tuple(self._fitted.resize)
 
     @cached_property
     def _fitted(self) -> Preprocess:

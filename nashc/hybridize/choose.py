@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations, product
+from math import inf
 
 import numpy as np
 
@@ -120,8 +121,11 @@ def least_cycles(
     mac, lanes = lane_price("conv8", board), 2 * limit.dsp
     conv8 = fixed_macs + sum(layer.macs for layer, n in zip(layers, names, strict=True) if n == "conv8")
     others = sum(layer.macs * lane_price(n, board) for layer, n in zip(layers, names, strict=True) if n != "conv8")
-    together = (others + conv8 * mac) / (limit.lut + lanes * mac)  # DSPs busy all the time, too
-    return together if conv8 >= lanes * together else others / limit.lut
+    room = limit.lut + lanes * mac
+    if not room or (others and not limit.lut):
+        return inf
+    together = (others + conv8 * mac) / room  # DSPs busy all the time, too
+    return together if conv8 >= lanes * together or not others else others / limit.lut
 
 
 def retyped(network: Network, choice: Mapping[str, LayerType]) -> Network:

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nashc.runtime.accuracy import Measured, classes_of, decibels, powers, ranks, same_class
+
 Array = NDArray[Any]
 Outputs = Mapping[str, Array]
 SMALLEST = 1e-12
+LEAST_DB = -300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +42,31 @@ class Fidelity:
 
 
 def fidelity(wanted: Outputs, found: Outputs, labels: Array | None = None) -> Fidelity:
-    """Of two models' outputs [N, ...] by name."""
+    """Of two models' outputs [N, ...] by name. An image with NaN among its scores is wrong and agrees with nothing."""
     name = class_output(wanted)
     images = len(next(iter(wanted.values())))
     ratios = {n: sqnr_db(wanted[n], found[n]) for n in wanted if wanted[n].dtype.kind == "f"}
     if name is None:
         return Fidelity(images, None, None, None, ratios)
-    a, b = classes(wanted[name]), classes(found[name])
+    agreement = float(same_class(found[name], wanted[name]).mean())
     if labels is None:
-        return Fidelity(images, float((a == b).mean()), None, None, ratios)
-    accuracy, original = float((b == labels).mean()), float((a == labels).mean())
-    return Fidelity(images, float((a == b).mean()), accuracy, original, ratios)
+        return Fidelity(images, agreement, None, None, ratios)
+    accuracy, original = (float((ranks(o[name].reshape(images, -1), labels) == 0).mean()) for o in (found, wanted))
+    return Fidelity(images, agreement, accuracy, original, ratios)
+
+
+def fidelity_of(measured: Measured) -> Fidelity:
+    """The same of what was measured on a data set."""
+    images, own, other = measured.images, measured.model, measured.against
+    scored = own is not None and other is not None and len(measured.outputs) == 1
+    agreeing = measured.outputs[0].agreeing if len(measured.outputs) == 1 else None
+    return Fidelity(
+        images,
+        None if agreeing is None else agreeing / images,
+        own.top1 / images if scored and own is not None else None,
+        other.top1 / images if scored and other is not None else None,
+        {output.name: max(output.sqnr_db, LEAST_DB) for output in measured.outputs},
+    )
 
 
 def class_output(outputs: Outputs) -> str | None:
@@ -57,23 +74,12 @@ def class_output(outputs: Outputs) -> str | None:
     if len(outputs) != 1:
         return None
     ((name, values),) = outputs.items()
-    sizes = [size for size in values.shape[1:] if size > 1]
-    return name if len(sizes) == 1 and values.dtype.kind == "f" else None
-
-
-def classes(scores: Array) -> NDArray[np.intp]:
-    """The class of each image: the first of the largest scores."""
-    found: NDArray[np.intp] = scores.reshape(len(scores), -1).argmax(axis=1)
-    return found
+    return name if values.dtype.kind == "f" and classes_of(values, len(values)) is not None else None
 
 
 def sqnr_db(wanted: Array, found: Array) -> float:
-    """10 log10 of the power of `wanted` over that of the difference."""
-    power = float(np.square(wanted, dtype=np.float64).sum())
-    noise = float(np.square(wanted.astype(np.float64) - found).sum())
-    if noise == 0:
-        return float("inf")
-    return float(10 * np.log10(max(power, SMALLEST) / noise))
+    """10 log10 of the power of `wanted` over that of the difference; LEAST_DB where NaN or noise is all there is."""
+    return max(decibels(*powers(found, wanted)), LEAST_DB)
 
 
 def loss(wanted: Outputs, found: Outputs) -> float:

@@ -21,10 +21,20 @@ from nashc.core.design import Design
 from nashc.data import Dataset, Preprocess, open_data
 from nashc.errors import NashcError
 from nashc.files import check_file, replacing
+from nashc.hybridize.fidelity import Fidelity, class_output, fidelity_of
 from nashc.hybridize.original import Original, open_original, original
-from nashc.hybridize.pipeline import Hybrid, HybridOptions, Judge, Point, hybridize, matching, outputs_of
+from nashc.hybridize.pipeline import (
+    Hybrid,
+    HybridOptions,
+    Judge,
+    Point,
+    hybridize,
+    matching,
+    outputs_of,
+    refuse_outputs,
+)
 from nashc.runtime import Session
-from nashc.runtime.accuracy import Measured, Subject, measure
+from nashc.runtime.accuracy import Measured, Subject, class_notes, classes_of, measure, refuse_labels
 
 Array = NDArray[Any]
 JUDGED = 1000
@@ -69,14 +79,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Made:
-    """The hybrid, what it does on all of --data (None without), and the Conv nodes that were trained to be adder
-    layers."""
+    """The hybrid, what it does on all of --data (None without), the Conv nodes that were trained to be adder layers,
+    and what to know about the images."""
 
     job: Job
     hybrid: Hybrid
     measured: Measured | None
     adders: tuple[str, ...]
     files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def hybridize_files(job: Job, progress: Progress | None = None) -> Made:
@@ -88,20 +99,22 @@ def hybridize_files(job: Job, progress: Progress | None = None) -> Made:
     board = target_board(job.target, job.options.search)
     first = open_original(job.model, job.shapes)
     data = None if job.data is None else _open(job, first, job.data, job.labels, job.split or "test")
-    calibration = _images(_open(job, first, job.calib, None, job.split or "train"), job.count, job.seed)[0]
+    one_set = job.data is not None and Path(job.data).resolve() == Path(job.calib).resolve()
+    calib = _open(job, first, job.calib, None, "train" if one_set else job.split or "train")
+    calibration = _images(calib, job.count, job.seed)[0]
     source, adders = first, list[str]()
     if job.finetune is not None:
         source, adders = _finetuned(job, first, job.finetune, progress)
     judge = _judge(job, first, data, calibration)
-    hybrid = hybridize(source, calibration, board, job.options, judge=judge, plain=first.network, progress=progress)
-    onnx.helper.set_model_props(hybrid.model, {**source.props, **job.preprocess.metadata()})
-    measured = None
-    if data is not None:
-        subjects = Subject(Session(hybrid.model), data), Subject(Session(first.staged.model), data)
-        measured = measure(
-            *subjects, progress=None if progress is None else lambda done, total: progress("accuracy", done / total)
-        )
-    made = Made(job, hybrid, measured, tuple(adders), (str(out), str(curve)))
+    confirm = None if data is None else _Confirm(data, first, progress)
+    hybrid = hybridize(
+        source, calibration, board, job.options, judge=judge, confirm=confirm, plain=first.network, progress=progress
+    )
+    own = {} if calib.source.ready else job.preprocess.metadata()  # ready images say nothing of any preprocessing
+    onnx.helper.set_model_props(hybrid.model, {**source.props, **own})
+    measured = None if confirm is None else confirm.measured
+    notes = _notes(job, calib, data, measured)
+    made = Made(job, hybrid, measured, tuple(adders), (str(out), str(curve)), notes)
     for folder, design in design_folders(made).items():
         write(Compiled(design, board, job.options.search), folder, {})
     with replacing(out) as model_file, replacing(curve) as curve_file:
@@ -115,9 +128,12 @@ def _check_out(job: Job, out: Path, curve: Path) -> None:
         raise NashcError("the hybrid is an ONNX file", where=job.out, hint="give -o NAME.onnx")
     for path in (out, curve):
         check_file(path)
-    with suppress(OSError):
-        if out.samefile(job.model):
-            raise NashcError("would take the place of the original", where=job.out, hint="give another -o")
+    read = {"the original": job.model, "--labels": job.labels, "--data": job.data, "--calib": job.calib}
+    for what, source in read.items():
+        for path in (out, curve):
+            with suppress(OSError):
+                if source is not None and path.samefile(source):
+                    raise NashcError(f"would take the place of {what}", where=str(path), hint="give another -o")
 
 
 def _open(job: Job, model: Original, path: str, labels: str | None, split: str) -> Dataset:
@@ -136,7 +152,47 @@ def _judge(job: Job, model: Original, data: Dataset | None, calibration: Array) 
     if data is None and job.finetune is None:
         return None
     images, labels = (calibration, None) if data is None else _images(data, JUDGED, job.seed)
-    return Judge(images, labels, outputs_of(model.staged.model, model.input, images, job.options.workers))
+    wanted = outputs_of(model.staged.model, model.input, images, job.options.workers)
+    refuse_outputs(wanted, model.name)
+    scores = class_output(wanted)
+    if data is not None and data.labels is not None and scores is not None:
+        refuse_labels(data.labels, classes_of(wanted[scores], len(images)) or 0)
+    return Judge(images, labels, wanted)
+
+
+class _Confirm:
+    """Measures integer models beside the float one on all images of a data set; `measured`: the last one."""
+
+    def __init__(self, data: Dataset, model: Original, progress: Progress | None) -> None:
+        self.data, self.plain, self.progress = data, Session(model.staged.model), progress
+        self.measured: Measured | None = None
+
+    def __call__(self, model: onnx.ModelProto) -> Fidelity:
+        report = self.progress
+        self.measured = measure(
+            Subject(Session(model), self.data),
+            Subject(self.plain, self.data),
+            progress=None if report is None else lambda done, total: report("accuracy", done / total),
+        )
+        return fidelity_of(self.measured)
+
+
+def _notes(job: Job, calib: Dataset, data: Dataset | None, measured: Measured | None) -> tuple[str, ...]:
+    sets = {job.calib: calib} if data is None else {job.calib: calib, str(job.data): data}
+    found = [f"{path}: {note}" for path, one in sets.items() for note in one.notes()]
+    if data is not None and _same_images(job, calib, data):
+        found.append(f"{job.data}: the hybrid was calibrated on some of these images; others would be a fairer measure")
+    if measured is not None and data is not None:
+        found += class_notes(measured, data)
+    return tuple(found)
+
+
+def _same_images(job: Job, calib: Dataset, data: Dataset) -> bool:
+    """Of one path, whose splits, if it has any, are not the same."""
+    if Path(job.data or "").resolve() != Path(job.calib).resolve() or len(calib) != len(data):
+        return False
+    ends = ((one.source.images.read(i) for i in (0, len(one) - 1)) for one in (calib, data))
+    return all(np.array_equal(a, b) for a, b in zip(*ends, strict=True))
 
 
 # ------------------------------------------------------------------ fine-tuning
@@ -220,6 +276,7 @@ def curve_json(made: Made) -> str:
         "points": [
             {
                 "types": point.name,
+                "images": point.fidelity.images,
                 "design": _design_path(job, n, point),
                 "chosen": point is hybrid.chosen,
                 "fps": point.fps,

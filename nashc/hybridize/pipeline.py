@@ -40,6 +40,7 @@ from nashc.search.solve import solve
 
 Array = NDArray[Any]
 Progress = Callable[[str, float], None]
+Confirm = Callable[[onnx.ModelProto], Fidelity]
 DEFAULT_TYPES = ("conv8", "conv4", "shift1", "shift2")
 MAX_DROP, MIN_SQNR_DB = 0.005, 20.0
 RIVALS = 2
@@ -138,15 +139,19 @@ def hybridize(
     options: HybridOptions,
     *,
     judge: Judge | None = None,
+    confirm: Confirm | None = None,
     plain: Network | None = None,
     progress: Progress | None = None,
 ) -> Hybrid:
     """calibration: images [N, 1, ...] without labels. judge: other images to measure choices on, else the same ones.
 
+    confirm: measures the integer model that is about to be chosen on more images than the judge's; one that misses the
+    budget there is not.
     plain: the network of convolutions to compare with, where the original has adder layers in the place of some.
-    Raises NashcError where no choice keeps the budget or fits the board.
+    Raises NashcError where no choice keeps the budget or fits the board, and where the original's outputs cannot be
+    compared: none is float, or one is not finite.
     """
-    return _Run(original, calibration, board, options, judge, plain or original.network, progress).hybrid()
+    return _Run(original, calibration, board, options, judge, confirm, plain or original.network, progress).hybrid()
 
 
 class _Run:
@@ -157,10 +162,12 @@ class _Run:
         board: Board,
         options: HybridOptions,
         judge: Judge | None,
+        confirm: Confirm | None,
         plain: Network,
         progress: Progress | None,
     ) -> None:
         self.original, self.board, self.options, self.progress = original, board, options, progress
+        self.confirm = confirm
         self.plain = plain
         self.images = {original.input: calibration}
         self.staged = original.staged
@@ -168,6 +175,7 @@ class _Run:
         self.types = _types(self.layers, options)
         self._report("calibrate", 0.0)
         seen, wanted = ranges(self.staged, self.images, workers=options.workers)
+        refuse_outputs(wanted, original.name)
         self.step: dict[str, Step] = steps(self.staged, seen, CALIBRATIONS.get(options.calibration))
         self.judge = judge or Judge(calibration, None, wanted)
         self.classifies = class_output(self.judge.wanted) is not None
@@ -332,6 +340,8 @@ class _Run:
         missed: list[Fidelity] = []
         for point in order:
             model, measured = self._passed(point.choice)
+            if self._within(measured) and self.confirm is not None:
+                measured = self.confirm(model)
             if self._within(measured):
                 return replace(point, fidelity=measured), model
             missed.append(measured)
@@ -422,6 +432,22 @@ def matching(pattern: str, names: Sequence[str], flag: str) -> list[str]:
     if not found:
         raise NashcError(f"no convolution is named '{pattern}'", where=flag, hint=did_you_mean(pattern, names))
     return found
+
+
+def refuse_outputs(wanted: Mapping[str, Array], where: str) -> None:
+    """Raises NashcError for outputs [N, ...] of a float model that no integer model can be held against."""
+    floats = {name: values for name, values in wanted.items() if values.dtype.kind == "f"}
+    if not floats:
+        hint = "give the model without its last ArgMax or cast"
+        raise NashcError("no output is float, so there is nothing to keep close to", where=where, hint=hint)
+    for name, values in floats.items():
+        wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        if len(wrong):
+            raise NashcError(
+                f"output '{name}' is not finite for {len(wrong)} of {len(values)} images",
+                where=where,
+                hint="leave such images (all black?) out of --calib and --data, or mend the model",
+            )
 
 
 def outputs_of(model: onnx.ModelProto, name: str, images: Array, workers: int) -> dict[str, Array]:

@@ -18,7 +18,7 @@ from nashc.check.gates import drop
 from nashc.core.design import Design
 from nashc.files import replacing
 from nashc.report.progress import image_bar, progress_bar
-from nashc.report.text import cell, figure, safe, table
+from nashc.report.text import cell, exact_percent, figure, safe, table
 from nashc.runtime.accuracy import Measured, Scores
 
 
@@ -118,7 +118,7 @@ def _accuracy(request: Request, measured: Measured) -> list[RenderableType]:
     if measured.outputs:
         rows = table("Beside the other model", "output", "!shape", ">same best class", ">SQNR")
         for output in measured.outputs:
-            same = "-" if output.agreeing is None else _percent(Fraction(output.agreeing, measured.images))
+            same = "-" if output.agreeing is None else exact_percent(Fraction(output.agreeing, measured.images))
             shape = " x ".join(map(str, output.shape))
             rows.add_row(cell(output.name), shape, same, _decibels(output.sqnr_db))
         parts.append(rows)
@@ -127,7 +127,7 @@ def _accuracy(request: Request, measured: Measured) -> list[RenderableType]:
 
 def _scores(scores: Scores, images: int) -> tuple[str, str, str, str]:
     one, five = scores.top1, scores.top5
-    shares = [_percent(Fraction(one, images)), "-" if five is None else _percent(Fraction(five, images))]
+    shares = [exact_percent(Fraction(one, images)), "-" if five is None else exact_percent(Fraction(five, images))]
     return shares[0], shares[1], f"{one:,}", "-" if five is None else f"{five:,}"
 
 
@@ -169,20 +169,14 @@ def _sign(gate: Gate) -> str:
 
 def _number(gate: Gate, value: Fraction | float) -> str:
     if gate.rule.unit == "%":
-        return _percent(Fraction(value))
+        return exact_percent(Fraction(value))
     if gate.rule.unit == "dB":
         return _decibels(float(value))
     return f"{value:,.6g} {gate.rule.unit}".strip() if isinstance(value, float) else f"{value:,}"
 
 
-def _percent(share: Fraction) -> str:
-    """Two decimals, and more where a value would look like another one: 89.996% is not 90%."""
-    number = float(share * 100)
-    return f"{number:.2f}%" if abs(number - round(number, 2)) < 1e-9 else f"{number:.4f}%"
-
-
 def _points(share: Fraction) -> str:
-    return _percent(share).removesuffix("%") + " points"
+    return exact_percent(share).removesuffix("%") + " points"
 
 
 def _decibels(value: float) -> str:

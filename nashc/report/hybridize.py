@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -10,13 +11,13 @@ from rich.text import Text
 
 from nashc.artifact import load
 from nashc.errors import NashcError
-from nashc.files import replacing
+from nashc.files import check_file, replacing
 from nashc.hybridize.fidelity import Fidelity
 from nashc.hybridize.files import Job, Made, design_folders, hybridize_files
 from nashc.hybridize.integers import BASE
 from nashc.hybridize.pipeline import Hybrid, Point
 from nashc.report.progress import progress_bar
-from nashc.report.text import cell, figure, percent, safe, table, wrote
+from nashc.report.text import cell, exact_percent, figure, percent, safe, table, wrote
 from nashc.report.written import DESIGN, REPORT, design_page, pareto_page, write_page
 from nashc.runtime.accuracy import Measured
 
@@ -52,6 +53,7 @@ def hybridize_report(made: Made, *, verbose: bool = False) -> Group:
     parts += [_layers(made), _curve(made)]
     if verbose:
         parts.append(_sensitivities(hybrid))
+    parts += [Text(f"note: {safe(note)}") for note in made.notes]
     parts.append(wrote(", ".join(made.files)))
     return Group(*parts)
 
@@ -88,6 +90,8 @@ def draw(made: Made, path: str) -> None:
 
 
 def _check_plot(path: str) -> None:
+    """Raises NashcError where the picture could not be written, before any work."""
+    check_file(Path(path))
     if Path(path).suffix == PAGE:
         return
     if Path(path).suffix not in PICTURES:
@@ -126,11 +130,15 @@ def _accuracy(found: Fidelity) -> str:
 
 def _on_data(measured: Measured, job: Job) -> str:
     n = measured.images
+
+    def share(count: int) -> str:
+        return exact_percent(Fraction(count, n))
+
     parts = []
     if measured.model is not None and measured.against is not None:
-        parts.append(f"{percent(measured.model.top1, n)} top-1, float {percent(measured.against.top1, n)}")
+        parts.append(f"{share(measured.model.top1)} top-1, float {share(measured.against.top1)}")
     parts += [
-        f"{safe(output.name)} " + (f"same class {percent(output.agreeing, n)}, " if output.agreeing is not None else "")
+        f"{safe(output.name)} " + (f"same class {share(output.agreeing)}, " if output.agreeing is not None else "")
         + f"{output.sqnr_db:.1f} dB"
         for output in measured.outputs
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from io import StringIO
 
 from rich import box
@@ -106,6 +107,12 @@ def kib(bits: float) -> str:
 
 def percent(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole > 0 else "-"
+
+
+def exact_percent(share: Fraction) -> str:
+    """Two decimals, and more where a value would look like another one: 89.996% is not 90%."""
+    number = float(share * 100)
+    return f"{number:.2f}%" if abs(number - round(number, 2)) < 1e-9 else f"{number:.4f}%"
 
 
 def figure(value: float) -> str:

@@ -104,11 +104,11 @@ def measure(
 
 
 def classes_of(value: Array, images: int) -> int | None:
-    """How many classes an output has scores for: those of [images, classes], also with axes of one element after it."""
-    numbers = isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.ndim >= 2
-    if not numbers or len(value) != images or value.shape[1] < 2 or any(size != 1 for size in value.shape[2:]):
+    """How many classes an output has scores for: those of [images, classes], also among axes of one element."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf" or value.ndim < 2 or len(value) != images:
         return None
-    return int(value.shape[1])
+    sizes = [size for size in value.shape[1:] if size != 1]
+    return int(sizes[0]) if len(sizes) == 1 and sizes[0] else None
 
 
 def ranks(scores: Array, labels: Array) -> Array:
@@ -117,6 +117,50 @@ def ranks(scores: Array, labels: Array) -> Array:
     first = np.arange(scores.shape[1]) < labels[:, None]
     found: Array = ((scores > own) | ((scores == own) & first)).sum(axis=1)
     return np.where(np.isnan(scores).any(axis=1), scores.shape[1], found)
+
+
+def class_notes(measured: Measured, data: Dataset) -> list[str]:
+    """What may be wrong with the labels: the data has another number of classes than the model."""
+    if measured.model is None or not data.classes or len(data.classes) == measured.classes:
+        return []
+    return [
+        f"the data has {len(data.classes)} classes and the model {measured.classes}: check which numbers the labels "
+        "mean (--labels)"
+    ]
+
+
+def refuse_labels(labels: Array, classes: int) -> None:
+    """Raises NashcError for a label that the model has no score for."""
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise NashcError(
+            f"label {wrong[0]} for a model with {classes} classes",
+            where="labels",
+            hint=f"labels are 0..{classes - 1}; say with --labels which numbers the model means",
+        )
+
+
+def same_class(one: Array, other: Array) -> Array:
+    """Whether the best score is of the same class [n], of scores [n, ...]; never where `one` has NaN."""
+    images = len(one)
+    same = np.argmax(one.reshape(images, -1), axis=1) == np.argmax(other.reshape(images, -1), axis=1)
+    return np.asarray(same & ~_nan(one, images))
+
+
+def powers(value: Array, reference: Array) -> tuple[float, float]:
+    """Sums of squares of the reference and of what `value` is beside it; equal infinities are no difference."""
+    wide, wanted = (np.asarray(v, np.float64) for v in (value, reference))
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.where(wide == wanted, 0.0, wanted - wide)
+        return float(np.square(wanted[np.isfinite(wanted)]).sum()), float(np.square(gap).sum())
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Their ratio in dB: infinite without noise, minus infinity where noise is NaN or all there is."""
+    if noise == 0:
+        return math.inf
+    share = signal / noise
+    return 10 * math.log10(share) if share > 0 else -math.inf  # NaN, too
 
 
 def only_input(session: Session, name: str) -> None:
@@ -170,23 +214,17 @@ class _Noise:
         self.shape = value.shape if whole else value.shape[1:]
         parts = [(value, reference)] if whole else zip(value, reference, strict=True)
         for one, other in parts:  # image by image: the doubles of a whole batch would be large
-            wide, wanted = (np.asarray(v, np.float64) for v in (one, other))
-            with np.errstate(invalid="ignore", over="ignore"):
-                gap = np.where(wide == wanted, 0.0, wanted - wide)  # equal infinities have no gap
-                self.noise += float(np.square(gap).sum())
-                self.signal += float(np.square(wanted[np.isfinite(wanted)]).sum())
+            signal, noise = powers(one, other)
+            self.signal += signal
+            self.noise += noise
         if classes_of(value, images) is None:
             self.agreeing = None
         elif self.agreeing is not None:
-            same = np.argmax(value.reshape(images, -1), axis=1) == np.argmax(reference.reshape(images, -1), axis=1)
-            self.agreeing += int((same & ~_nan(value, images)).sum())
+            self.agreeing += int(same_class(value, reference).sum())
 
     @property
     def sqnr_db(self) -> float:
-        if self.noise == 0:
-            return math.inf
-        share = self.signal / self.noise
-        return 10 * math.log10(share) if share > 0 else -math.inf  # NaN, too
+        return decibels(self.signal, self.noise)
 
 
 @dataclass(slots=True)
@@ -236,7 +274,8 @@ class _Tally:
             self.labelled = True
             tables = [found[self.scores], *([pairs[self.scores][1]] if other is not None else [])]
             for counts, table in zip(self.counts, tables, strict=False):
-                rank = ranks(table.reshape(count, -1), _within(labels, table.shape[1]))
+                refuse_labels(labels, self.classes)
+                rank = ranks(table.reshape(count, -1), labels)
                 counts[0] += int((rank < 1).sum())
                 counts[1] += int((rank < TOP).sum())
 
@@ -262,23 +301,12 @@ def _nan(value: Array, images: int) -> Array:
     return np.full(images, np.isnan(value).any())
 
 
-def _within(labels: Array, classes: int) -> Array:
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if len(wrong):
-        raise NashcError(
-            f"label {wrong[0]} for a model with {classes} classes",
-            where="labels",
-            hint=f"labels are 0..{classes - 1}; say with --labels which numbers the model means",
-        )
-    return labels
-
-
 def _pairs(found: Mapping[str, Array], other: Mapping[str, Array]) -> dict[str, tuple[str, Array]]:
-    """Outputs that are numbers with the other model's, by name; by position where the names differ."""
-    if set(found) <= set(other):
-        names = dict(zip(found, found, strict=True))
-    elif len(found) == len(other):
-        names = dict(zip(found, other, strict=True))
+    """Outputs that are numbers with the other model's, by name; by position those whose names differ."""
+    own, theirs = [n for n in found if n not in other], [n for n in other if n not in found]
+    if not own or len(own) == len(theirs):
+        renamed = dict(zip(own, theirs, strict=False))
+        names = {name: renamed.get(name, name) for name in found}
     else:
         raise NashcError(
             f"the outputs are {', '.join(found)}, and {', '.join(other)} in the model of --against",

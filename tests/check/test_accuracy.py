@@ -89,12 +89,12 @@ def test_a_fixed_batch_is_filled_up_and_a_false_open_one_is_found(folder):
         assert measure(subject(path, images)).model.top1 == 13
 
 
-@pytest.mark.parametrize("tail", [(), (1,), (1, 1)])
-def test_class_scores_may_have_axes_of_one(folder, tail):
+@pytest.mark.parametrize("shape", [(7,), (7, 1), (7, 1, 1), (1, 7), (1, 7, 1)])
+def test_class_scores_may_have_axes_of_one(folder, shape):
     scores, labels = right(9, 4, 7)
     nodes = [make.make_node("Reshape", ["x", "s"], ["y"])]
-    constants = {"s": np.array([0, 7, *tail], np.int64)}
-    path = model(folder / "m.onnx", nodes, {"y": ["n", 7, *tail]}, classes=7, constants=constants)
+    constants = {"s": np.array([-1, *shape], np.int64)}
+    path = model(folder / "m.onnx", nodes, {"y": ["n", *shape]}, classes=7, constants=constants)
     assert measure(subject(path, data(folder / "d.npz", scores, labels))).model.top1 == 4
 
 
@@ -145,6 +145,18 @@ def test_each_model_gets_the_images_as_it_takes_them(folder):
     assert found.outputs[0].sqnr_db == pytest.approx(20 * math.log10(1 / 9))
     assert found.outputs[0].agreeing == 10
     assert found.model is None
+
+
+def test_outputs_of_the_same_name_are_compared_whatever_the_others_are_called(folder):
+    def two(file: str, names: tuple[str, str]) -> str:
+        nodes = [make.make_node("Flatten", ["x"], [names[0]]), make.make_node("Mul", ["x", "two"], ["z"]),
+                 make.make_node("Flatten", ["z"], [names[1]])]  # fmt: skip
+        outputs = {name: ["n", 10] for name in names}
+        return model(folder / file, nodes, outputs, constants={"two": np.array([2.0], np.float32)})
+
+    images = data(folder / "d.npz", *right(20, 12))
+    found = measure(subject(two("m.onnx", ("a", "b")), images), subject(two("a.onnx", ("c", "b")), images))
+    assert [(o.name, o.sqnr_db) for o in found.outputs] == [("a", math.inf), ("b", math.inf)]
 
 
 @pytest.mark.parametrize(

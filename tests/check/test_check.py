@@ -214,6 +214,33 @@ def test_preprocessing_of_the_metadata_is_each_models_own_and_flags_win(mnist, t
     assert "different forms" not in out
 
 
+def test_a_model_that_stores_no_preprocessing_gets_that_of_the_other(mnist, tmp_path, capsys):
+    """The original says nothing, the hybrid made of it does: both are to see the same images."""
+    told = onnx.load(MNIST)
+    make.set_model_props(told, Preprocess(channels="gray", scale=1 / 255).metadata())
+    onnx.save(told, tmp_path / "told.onnx")
+    for first, second in ((str(tmp_path / "told.onnx"), MNIST), (MNIST, str(tmp_path / "told.onnx"))):
+        flags = ("--data", str(mnist / "blots.npz"), "--min-agreement", "100%", "--max-drop", "0%")
+        code, out, _ = nashc(capsys, first, "--against", second, *flags)
+        assert code == 0
+        assert f"{MNIST} stores no preprocessing and gets that of the other model" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (("--target", TARGET, "--labels", "none.csv", "--crop", "7,7"), "no effect without --data: labels, crop"),
+        (("--target", TARGET, "--count", "5"), "no effect without --data: count"),
+        (("--data", "d.npz", "--budget", "3s"), "no effect without --target: budget"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(small, capsys, monkeypatch, flags, text):
+    monkeypatch.chdir(small)
+    code, out, err = nashc(capsys, "m.onnx", *flags)
+    assert (code, out) == (2, "")
+    assert text in err
+
+
 def test_default_preprocessing_and_other_numbers_of_classes_are_noted(mnist, small, tmp_path, capsys):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()

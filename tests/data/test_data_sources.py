@@ -47,11 +47,9 @@ def test_every_form_gives_the_same_images_and_labels(form, layout, tmp_path):
         assert data.labels.dtype == np.int64
         np.testing.assert_array_equal(data.labels, LABELS)
         np.testing.assert_array_equal(np.concatenate([labels for _, labels in data.batches(5)]), LABELS)
-        assert "without labels" not in data.describe()
     else:
         assert data.labels is None
         assert all(labels is None for _, labels in data.batches(5))
-        assert "without labels" in data.describe()
 
 
 @pytest.mark.parametrize("form", ["class folders", "cifar-10", "png sheets"])
@@ -132,7 +130,9 @@ def test_values_beyond_float16_are_refused(tmp_path):
 def test_without_flags_images_are_resized_to_the_models_size(tmp_path):
     data = open_data(flat("PNG", ".png")(tmp_path, IMAGES, LABELS), PLAIN, (1, 3, 24, 40))
     assert data.preprocess == PLAIN
-    assert "resized to the model's 24x40 where they differ" in data.describe()
+    assert data.notes() == ["images are resized to the model's 24x40"]
+    assert open_data(tmp_path, Preprocess(resize=(24, 40)), (1, 3, 24, 40)).notes() == []
+    assert open_data(tmp_path, PLAIN, SHAPE).notes() == []
     expected = np.asarray(Image.fromarray(IMAGES[3]).resize((40, 24), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(all_images(data)[3], expected.transpose(2, 0, 1))
 
@@ -202,9 +202,7 @@ def test_images_of_several_sizes_do_not_stack(tmp_path):
 def test_class_names_are_the_folders(tmp_path):
     data = open_data(class_folders(tmp_path, IMAGES, LABELS), PLAIN, SHAPE)
     assert data.classes == ("class0", "class1", "class2", "class3")
-    assert data.describe().startswith(
-        f"{tmp_path.name}: 12 images of 4 classes (image files in class folders); resized"
-    )
+    assert (len(data), data.source.kind, data.notes()) == (12, "image files in class folders", [])
 
 
 def test_deeper_folders_belong_to_their_class_and_circles_end(tmp_path):
@@ -224,7 +222,7 @@ def test_numbered_folders_warn_of_their_order(tmp_path):
         (tmp_path / name / "x.png").write_bytes(png(IMAGES[0]))
     data = open_data(tmp_path, PLAIN, SHAPE)
     assert data.classes == ("0", "10", "2")
-    assert "(classes in the order of text: 0, 10, 2; labels 'name:^([0-9]+)/' takes them as numbers)" in data.describe()
+    assert data.notes() == ["classes in the order of text: 0, 10, 2; labels 'name:^([0-9]+)/' takes them as numbers"]
     assert open_data(tmp_path, PLAIN, SHAPE, labels="name:^([0-9]+)/").labels.tolist() == [0, 10, 2]
 
 
@@ -298,7 +296,7 @@ def test_float_arrays_are_taken_as_they_are(suffix, shape, tmp_path):
     values = np.random.default_rng(0).normal(size=shape)
     (np.save if suffix == ".npy" else np.savez)(tmp_path / f"x{suffix}", values)
     data = open_data(tmp_path / f"x{suffix}", Preprocess(scale=0.1), ("n", *shape[1:]))
-    assert data.describe().endswith("taken as already preprocessed")
+    assert data.notes() == ["numbers that are not pixels: taken as already preprocessed"]
     np.testing.assert_array_equal(all_images(data), values.astype(np.float32))
 
 
@@ -353,7 +351,7 @@ def test_cifar_takes_all_training_files_in_the_order_of_their_numbers(tmp_path):
     data = open_data(tmp_path, PLAIN, SHAPE, split="train")
     np.testing.assert_array_equal(all_images(data), IMAGES[:10].transpose(0, 3, 1, 2))
     assert data.classes[:2] == ("airplane", "automobile")
-    assert "CIFAR-10 binary, data_batch_1.bin to data_batch_10.bin" in data.describe()
+    assert "CIFAR-10 binary, data_batch_1.bin to data_batch_10.bin" in data.source.kind
     assert refusal(tmp_path, PLAIN, SHAPE).endswith("no CIFAR file of split 'test'; give --split train")
 
 

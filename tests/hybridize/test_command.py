@@ -120,7 +120,10 @@ def test_adder_layers_by_fine_tuning(folder, capsys):
         (("--force", "Conv_2"), "PATTERN=TYPE"),
         (("--max-drop", "0.5"), "0.5%"),
         (("--plot", "curve.bmp"), "curve.bmp"),
-        (("--adders", "Conv_2"), "--finetune"),
+        (("--adders", "Conv_2"), "no effect without --finetune: --adders"),
+        (("--epochs", "3", "--checkpoint", "ck"), "no effect without --finetune: --epochs, --checkpoint"),
+        (("--labels", "none.csv"), "no effect without --data: --labels"),
+        (("--plot", "no/such/c.html"), "there is no such folder"),
         (("--data", "nowhere"), "nowhere"),
         (("--calib", "nowhere.npy"), "nowhere.npy"),
         (("--target", "fpga-none"), "fpga-none"),
@@ -131,6 +134,32 @@ def test_bad_input_is_an_error_that_writes_nothing(folder, capsys, flags, text):
     assert hybridize(folder, *flags, out="bad.onnx") == 2
     assert text in capsys.readouterr().err
     assert not list(Path(folder).glob("bad*"))
+
+
+def test_labels_beyond_the_classes_are_found_before_the_work(folder, capsys):
+    (folder / "l.txt").write_text("\n".join(["99"] * 40))
+    flags = ("--data", str(folder / "val.npz"), "--labels", str(folder / "l.txt"))
+    assert hybridize(folder, *flags, out="bad.onnx") == 2
+    assert "label 99 for a model with 10 classes" in capsys.readouterr().err
+
+
+def test_images_that_are_ready_say_nothing_of_preprocessing(folder, capsys):
+    """The flags have done nothing to them, so a check of the hybrid must not do it to others."""
+    x = np.load(folder / "calib.npy").transpose(0, 3, 1, 2).astype(np.float32)
+    np.save(folder / "ready.npy", (x * 0.01 - 1.2) / 0.7)
+    flags = ("--types", "conv4", "--max-drop", "100%", "--data", str(folder / "ready.npy"))
+    assert hybridize(folder, "--calib", str(folder / "ready.npy"), *flags, out="ready.onnx") == 0
+    assert Preprocess.from_metadata(Session(folder / "ready.onnx", threads=1).metadata) is None
+    text = " ".join(capsys.readouterr().out.split())
+    assert "ready.npy: numbers that are not pixels: taken as already preprocessed" in text
+    assert "the hybrid was calibrated on some of these images" in text
+
+
+def test_what_is_read_is_not_overwritten(folder, capsys):
+    (folder / "labels.json").write_text(json.dumps([0] * 40))
+    flags = ("--data", str(folder / "val.npz"), "--labels", str(folder / "labels.json"))
+    assert hybridize(folder, *flags, out="labels.onnx") == 2
+    assert "labels.json: would take the place of --labels" in capsys.readouterr().err
 
 
 def test_the_original_is_not_overwritten(folder, capsys):

@@ -1,6 +1,7 @@
 """How close outputs are, against scipy and hand-picked numbers."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,18 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nashc.hybridize.fidelity import Fidelity, class_output, classes, divergence, fidelity, loss, sqnr_db
+from nashc.hybridize.fidelity import (
+    LEAST_DB,
+    Fidelity,
+    class_output,
+    divergence,
+    fidelity,
+    fidelity_of,
+    loss,
+    sqnr_db,
+)
+from nashc.hybridize.pipeline import keeps
+from nashc.runtime.accuracy import _Tally
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -96,7 +108,35 @@ def test_what_scores_classes():
 
 
 def test_ties_take_the_first_class():
-    assert classes(np.array([[[1.0, 3.0, 3.0]], [[0.0, 0.0, 0.0]]])).tolist() == [1, 0]
+    tied = np.array([[[1.0, 3.0, 3.0]], [[0.0, 0.0, 0.0]]], np.float32)
+    first = np.array([[[0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]]], np.float32)
+    found = fidelity({"y": first}, {"y": tied}, np.array([1, 0]))
+    assert (found.agreement, found.accuracy) == (1.0, 1.0)
+
+
+def test_nan_is_wrong_and_all_noise():
+    wanted, found = scores(0), scores(0)
+    found[2, 0, 3] = np.nan
+    lost = fidelity({"y": wanted}, {"y": found}, wanted[:, 0].argmax(axis=1))
+    assert (lost.agreement, lost.accuracy, lost.float_accuracy) == (0.8, 0.8, 1.0)
+    for outputs in ({"a": wanted, "b": found}, {"b": found, "a": wanted}):
+        both = fidelity({"a": wanted, "b": wanted}, outputs)
+        assert both.least_sqnr_db == LEAST_DB
+        assert not keeps(both, 1.0, 20.0)
+
+
+@given(SEEDS, st.booleans())
+def test_what_a_data_set_gives_is_what_arrays_give(seed, labelled):
+    """Measured in batches by the runtime, or at once here."""
+    a, b = scores(seed, 9), scores(seed + 1, 9)
+    labels = np.random.default_rng(seed).integers(0, 7, 9) if labelled else None
+    tally = _Tally()
+    for part in (slice(0, 4), slice(4, 9)):
+        own = None if labels is None else labels[part]
+        tally.add(len(a[part]), own, {"y": b[part]}, {"y": a[part]})
+    found, wanted = fidelity_of(tally.result(1.0)), fidelity({"y": a}, {"y": b}, labels)
+    assert found.least_sqnr_db == pytest.approx(wanted.least_sqnr_db)
+    assert replace(found, sqnr_db={}) == replace(wanted, sqnr_db={})
 
 
 def test_outputs_that_score_no_classes():

@@ -11,7 +11,7 @@ from onnx_nets import net
 from nashc.board import load_board
 from nashc.core.options import Options
 from nashc.errors import NashcError
-from nashc.hybridize.fidelity import fidelity
+from nashc.hybridize.fidelity import Fidelity, fidelity
 from nashc.hybridize.original import OPSET, original
 from nashc.hybridize.pipeline import DEFAULT_TYPES, HybridOptions, Judge, hybridize
 from nashc.importer import import_ir
@@ -70,6 +70,44 @@ def calibration(source):
 @pytest.fixture(scope="module")
 def hybrid(source, calibration, judge):
     return hybridize(source, calibration, BOARD, OPTIONS, judge=judge)
+
+
+def test_a_choice_that_misses_the_budget_on_more_images_is_none(source, calibration, judge, hybrid):
+    asked = []
+
+    def only_the_second(model):
+        asked.append(model)
+        return Fidelity(1000, 1 - OPTIONS.max_drop * (len(asked) < 2) * 2, None, None, {"y": 30.0})
+
+    found = hybridize(source, calibration, BOARD, OPTIONS, judge=judge, confirm=only_the_second)
+    assert len(asked) == 2
+    assert found.model == asked[1] != asked[0]
+    assert asked[0] == hybrid.model
+    assert found.chosen.fidelity.images == 1000
+    never = Fidelity(1000, 0.8, None, None, {"y": 30.0})
+    with pytest.raises(NashcError, match=r"no choice of layer types keeps a drop of 10.00%; the best drops 20.00%"):
+        hybridize(source, calibration, BOARD, OPTIONS, judge=judge, confirm=lambda _: never)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("a = Conv<pads=[1,1,1,1]>(x, w1) b = Conv(a, w4) y = ArgMax<axis=1>(b)", "no output is float"),
+        ("a = Conv<pads=[1,1,1,1]>(x, w1) b = Conv(a, w4) y = Log(b)", "output 'y' is not finite for 32 of 32 images"),
+    ],
+)
+def test_outputs_that_cannot_be_compared_are_refused(body, text, calibration):
+    kind = "int64[N,1,16,16]" if "ArgMax" in body else "float[N,8,16,16]"
+    model = net(f"(float[N,3,16,16] x) => ({kind} y)", body, 21, w1=(8, 3, 3, 3), w4=(8, 8, 1, 1))
+    with pytest.raises(NashcError, match=text):
+        hybridize(original(model, {}, "m", "m.onnx"), calibration, BOARD, OPTIONS)
+
+
+@pytest.mark.parametrize("limits", [{"max_lut": 0}, {"max_lut": 0, "max_dsp": 0}])
+def test_a_board_without_luts_is_an_error(source, calibration, judge, limits):
+    nothing = replace(OPTIONS, search=replace(SEARCH, **limits))
+    with pytest.raises(NashcError, match="no choice of layer types fits fpga-zc706: no accelerator"):
+        hybridize(source, calibration, BOARD, nothing, judge=judge)
 
 
 def test_the_result_keeps_the_budget_measured_anew(hybrid, judge):
