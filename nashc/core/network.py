@@ -57,6 +57,8 @@ class Layer:
 
     inputs[0] is read through the filter window of the nest; every further input (a residual, a gate, the second
     operand of an element-wise node) is read once per output element, or broadcast when it is smaller than the output.
+    `work`: MAC-equivalents, where the nest has more of them: the zeros of a transposed convolution's sub-pixel form; 0
+    stands for those of the nest.
     `scattered`: outputs are not stored in order (pixel shuffle, transpose, unaligned concat), so each pixel's
     channel block is a DRAM run of its own. A tensor may have several producers (the parts of a concat).
     """
@@ -72,6 +74,12 @@ class Layer:
     nodes: tuple[str, ...] = ()
     scattered: bool = False
     note: str = ""
+    work: int = 0
+
+    @property
+    def macs(self) -> int:
+        """MAC-equivalents of one image, as people count them; cycles and energy are those of the nest."""
+        return self.work or self.nest.macs
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ class Network:
     @cached_property
     def macs(self) -> int:
         """MAC-equivalents of one image over conv, shift and adder layers."""
-        return sum(layer.nest.macs for layer in self.layers if layer.unit in COMPUTE_UNITS)
+        return sum(layer.macs for layer in self.layers if layer.unit in COMPUTE_UNITS)
 
 
 COMPUTE_UNITS = (Unit.CONV, Unit.SHIFT, Unit.ADDER)

@@ -20,7 +20,8 @@ from nashc.passes.graph import array, is_op
 
 LONGEST = 8
 """Nodes of the longest known spelling, with room."""
-GRID = np.linspace(-9.0, 9.0, 361)
+FAR = np.array([16.0, 64.0, 256.0])
+GRID = np.concatenate([-FAR[::-1], np.linspace(-9.0, 9.0, 361), FAR])
 
 Grid = NDArray[np.float64]
 _erf = np.vectorize(math.erf, otypes=[float])
@@ -61,6 +62,8 @@ KNOWN: dict[str, Callable[[Grid], Grid]] = {
     "abs": np.abs,
 }
 """Functions without parameters; the first that fits names the activation."""
+
+CLIPS = {(0.0, math.inf): "relu", (0.0, 6.0): "relu6"}
 
 SINGLE = {
     "LeakyRelu": "leakyrelu", "PRelu": "prelu", "Elu": "elu", "Selu": "selu", "Celu": "celu", "Softsign": "softsign",
@@ -104,11 +107,12 @@ def find_activation(x: ir.Value, start: ir.Node | None = None) -> Activation | N
 def _name(node: ir.Node, result: Grid, x: ir.Value) -> str:
     if node.domain in ("", "ai.onnx") and node.op_type in SINGLE and node.inputs[0] is x:
         return SINGLE[node.op_type]
+    bounds = _bounds(node) if is_op(node, "Clip") and node.inputs[0] is x else None
+    if bounds is not None:
+        return CLIPS.get(bounds) or f"clip({bounds[0]:g},{bounds[1]:g})"
     for name, function in KNOWN.items():
         if np.allclose(result, function(GRID), rtol=1e-4, atol=2e-5):
             return name
-    if is_op(node, "Clip") and node.inputs[0] is x:
-        return f"clip({result[0]:g},{result[-1]:g})"
     if is_op(node, "HardSigmoid") and node.inputs[0] is x:
         return f"hardsigmoid({node.attributes.get_float('alpha', 0.2):g},{node.attributes.get_float('beta', 0.5):g})"
     return ""
@@ -185,6 +189,12 @@ def _single(node: ir.Node, values: dict[ir.Value, Grid]) -> Grid | None:
 def _parametrised(node: ir.Node, x: Grid) -> Grid | None:
     if node.op_type == "HardSigmoid":
         return np.clip(node.attributes.get_float("alpha", 0.2) * x + node.attributes.get_float("beta", 0.5), 0, 1)
+    bounds = _bounds(node)
+    return None if bounds is None else np.clip(x, *bounds)
+
+
+def _bounds(node: ir.Node) -> tuple[float, float] | None:
+    """Of a Clip; None where they are not stored."""
     bounds: list[float] = []
     for index, (key, default) in enumerate((("min", -np.inf), ("max", np.inf)), start=1):
         value = node.inputs[index] if len(node.inputs) > index else None
@@ -195,4 +205,5 @@ def _parametrised(node: ir.Node, x: Grid) -> Grid | None:
             if stored is None or stored.size != 1:
                 return None
             bounds.append(float(stored.reshape(-1)[0]))
-    return np.clip(x, bounds[0], bounds[1])
+    low, high = bounds
+    return low, high

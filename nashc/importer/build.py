@@ -8,7 +8,7 @@ from nashc.core.network import COMPUTE_UNITS, Layer, Network
 from nashc.errors import NashcError
 from nashc.importer.builder import Builder, used_outputs
 from nashc.importer.compute import compute
-from nashc.importer.group import Group, is_quantiser, stored_bits
+from nashc.importer.group import Group, is_normalisation, is_quantiser, stored_bits
 from nashc.importer.host import host
 from nashc.importer.moves import move, quantise
 from nashc.importer.ops import BINARY, MOVES, POOLS, QUANTIZE, UNARY, has_weights
@@ -90,7 +90,7 @@ def _layer(b: Builder, group: Group) -> None:
         host(b, node)
     elif is_op(node, *POOLS) and len(static_shape(values[0]) or ()) in (3, 4):
         pool(b, group)
-    elif group.activation or is_op(node, *UNARY, *BINARY) or _is_normalisation(node):
+    elif group.activation or is_op(node, *UNARY, *BINARY) or is_normalisation(node):
         elementwise(b, group)
     elif is_global_reduction(node, b.layout):
         global_reduction(b, group)
@@ -100,11 +100,6 @@ def _layer(b: Builder, group: Group) -> None:
         move(b, group)
     else:
         host(b, node)
-
-
-def _is_normalisation(node: ir.Node) -> bool:
-    """BatchNormalization with stored statistics."""
-    return is_op(node, "BatchNormalization") and all(v is not None and is_constant(v) for v in node.inputs[1:])
 
 
 def _data_dependent(node: ir.Node) -> bool:

@@ -84,6 +84,7 @@ class Builder:
         activation: str = "",
         scattered: bool = False,
         note: str = "",
+        work: int = 0,
     ) -> None:
         """Append one layer for `node`, which `nodes` follow."""
         members = nodes or [node]
@@ -94,13 +95,14 @@ class Builder:
                 node.op_type,
                 unit,
                 nest,
-                tuple(dict.fromkeys(inputs)),
+                tuple(inputs if weights else dict.fromkeys(inputs)),  # y = Conv(x) + x reads x twice
                 output,
                 weights,
                 activation,
                 tuple(dict.fromkeys(names)),
                 scattered,
                 note,
+                work,
             )
         )
 

@@ -37,16 +37,19 @@ def compute(b: Builder, group: Group) -> None:
     tensor = b.tensors[source]
     unit = compute_unit(node)
     pixel_shuffle = is_op(node, "ConvTranspose")
+    nest = compute_nest(node, (tensor.channels, tensor.rows, tensor.columns))
+    macs = elements(shape) * elements(shape_of(weight, node)[1:]) if pixel_shuffle else nest.macs
     b.emit(
         node,
         unit,
-        compute_nest(node, (tensor.channels, tensor.rows, tensor.columns)),
+        nest,
         [source, *_residuals(b, group)],
         b.define(group.output),
         nodes=group.nodes,
         weights=_weights(node, weight, unit),
         activation=group.activation,
         scattered=pixel_shuffle,
+        work=macs if macs < nest.macs else 0,
         note="sub-pixel form: every phase is a convolution, pixels interleave when stored" if pixel_shuffle else "",
     )
 

@@ -147,17 +147,23 @@ def _is_affine(node: ir.Node, x: ir.Value, layout: Layout) -> bool:
     if is_op(node, "Cast"):
         return node.outputs[0].dtype is not None and node.outputs[0].dtype.is_floating_point()
     if is_op(node, "BatchNormalization"):
-        return (
-            node.inputs[0] is x
-            and all(v is not None and is_constant(v) for v in node.inputs[1:])
-            and not any(o.uses() for o in node.outputs[1:])
-        )
+        return node.inputs[0] is x and is_normalisation(node) and not any(o.uses() for o in node.outputs[1:])
     if not is_op(node, "Add", "Sub", "Mul", "Div") or static_shape(node.outputs[0]) != static_shape(x):
         return False
     if is_op(node, "Div") and node.inputs[0] is not x:
         return False
     others = [v for v in node.inputs if v is not x]
     return len(others) == 1 and others[0] is not None and is_constant(others[0]) and per_channel(others[0], x, layout)
+
+
+def is_normalisation(node: ir.Node) -> bool:
+    """BatchNormalization with stored statistics, of channels; in training mode it has those of the map."""
+    return (
+        is_op(node, "BatchNormalization")
+        and not node.attributes.get_int("training_mode", 0)
+        and node.attributes.get_int("spatial", 1) == 1
+        and all(v is not None and is_constant(v) for v in node.inputs[1:])
+    )
 
 
 def per_channel(constant: ir.Value, x: ir.Value, layout: Layout) -> bool:

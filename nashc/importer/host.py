@@ -10,7 +10,7 @@ from nashc.core.network import Unit
 from nashc.errors import NashcError
 from nashc.importer.builder import Builder, used_outputs
 from nashc.importer.nests import Size, pixel_nest
-from nashc.importer.ops import KNOWN_OPS, MOVES, POOLS, REDUCTIONS, weight_index
+from nashc.importer.ops import KNOWN_OPS, MOVES, POOLS, REDUCTIONS, computed_bias, weight_index
 from nashc.passes.graph import elements, has_subgraph, is_constant, is_op, operand, static_shape, where
 
 SHAPE_HINT = "give that value a static shape in the model's value_info, or cut the model there"
@@ -58,6 +58,8 @@ def why_host(node: ir.Node) -> str:
         return _unknown_shape(node)
     if weight_index(node) is not None:
         if is_constant(operand(node, weight_index(node) or 1)):
+            if computed_bias(node):
+                return "its bias is computed"
             return "its weights are no single matrix, or it has more than two spatial axes"
         return "both operands are computed: it has no constant weights"
     if len(used_outputs(node)) > 1 and is_op(node, *KNOWN_OPS):

@@ -60,6 +60,7 @@ CHANNEL_FIRST = frozenset(
 KNOWN_OPS = (*STANDARD, *POOLS, *UNARY, *BINARY, *MOVES, *REDUCTIONS, "BatchNormalization")
 
 _WEIGHT_INDEX = {"QLinearConv": 3, "QLinearMatMul": 3}
+_BIAS_INDEX = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "QLinearConv": 8}
 
 
 def weight_index(node: ir.Node) -> int | None:
@@ -83,13 +84,20 @@ def is_product(node: ir.Node) -> bool:
     return is_op(node, *PRODUCTS)
 
 
+def computed_bias(node: ir.Node) -> bool:
+    """A compute node whose bias is known only at run time."""
+    index = weight_index(node)
+    biases = node.inputs[2:] if node.domain == NASHC_DOMAIN else node.inputs[_BIAS_INDEX.get(node.op_type, 99) :][:1]
+    return index is not None and any(v is not None and not is_constant(v) for v in biases)
+
+
 def has_weights(node: ir.Node) -> bool:
     """A compute node with constant weights: one matrix, or a window over one or two spatial axes."""
     index = weight_index(node)
     if index is None:
         return False
     weight, x = node.inputs[index], node.inputs[0]
-    if weight is None or x is None or not is_constant(weight) or is_constant(x):
+    if weight is None or x is None or not is_constant(weight) or is_constant(x) or computed_bias(node):
         return False
     shape, taps = static_shape(x), static_shape(weight)
     if shape is None or taps is None:

@@ -12,31 +12,59 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from nashc.errors import NashcError, did_you_mean
+from nashc.passes.graph import array, is_op, where
 
 LARGEST_DIM = 2**24
 
 
-def bind(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Bind the inputs to `shapes`, which win over what the file says."""
+def bind(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Bind the inputs to `shapes`, which win over what the file says. Returns the batch that the file fixes, 1 if none.
+
+    A first axis that the file fixes is the batch, too, unless `shapes` repeats it: then it is a part of the image.
+    """
     graph = model.graph
     inputs = {v.name: v for v in graph.inputs if v.name is not None and v.name not in graph.initializers}
     for name in shapes:
         if name not in inputs:
             raise NashcError(f"--shape names '{name}', which is no input of the model", hint=did_you_mean(name, inputs))
-    batch = _batch(graph)
+    batch, cut = _batch(graph), 1
     for name, value in inputs.items():
         shape = tuple(shapes[name]) if name in shapes else _from_file(value, batch)
         _check(name, shape)
-        if name in shapes and len(shape) > 1 and shape[0] != 1:
+        fixed = value.shape is not None and shape == tuple(value.shape)
+        if name in shapes and len(shape) > 1 and shape[0] != 1 and not fixed:
             raise NashcError(
                 f"--shape {name} has batch {shape[0]}",
                 hint=f"a network is described per image: {_flag(name, (1, *shape[1:]))}",
             )
+        if name not in shapes and len(shape) > 1 and value.shape is not None and isinstance(value.shape[0], int):
+            cut = max(cut, value.shape[0])
         value.shape = ir.Shape(shape)
     real = set(inputs.values())
     for value in list(graph.inputs):
         if value not in real:
             graph.inputs.remove(value)
+    return cut
+
+
+def refuse_fixed_batch(graph: ir.Graph, batch: int) -> None:
+    """Raises NashcError for a Reshape to the batch that the file fixes: for one image it would mean something else.
+
+    Requires: constants are stored values.
+    """
+    if batch < 2:
+        return
+    for node in graph:
+        if not is_op(node, "Reshape") or len(node.inputs) < 2 or node.inputs[0] is None:
+            continue
+        wanted, data = array(node.inputs[1]), array(node.inputs[0])
+        if wanted is not None and wanted.size and wanted.reshape(-1)[0] == batch and data is None:
+            raise NashcError(
+                f"reshapes to {wanted.tolist()}, and the file fixes a batch of {batch}",
+                where=where(node),
+                hint="export the model with a batch of 1, or an open one; or, if that axis is no batch, say so with "
+                "--shape NAME=... and the file's own numbers",
+            )
 
 
 def _batch(graph: ir.Graph) -> object:

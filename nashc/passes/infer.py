@@ -162,6 +162,7 @@ def _infer_node(model: ir.Model, node: ir.Node) -> None:
     for out in node.outputs:
         if out.name in inferred:
             _set_type(out, inferred[out.name])
+            _drop_windows_in_padding(node, out)
             shape = static_shape(out)
             if shape and min(shape) < 1 and ("Conv" in node.op_type or "Pool" in node.op_type):
                 raise NashcError(f"its result '{out.name}' has shape {list(shape)}", where=where(node), hint=SMALL)
@@ -170,6 +171,20 @@ def _infer_node(model: ir.Model, node: ir.Node) -> None:
         if first is not None:
             node.outputs[0].shape, node.outputs[0].type = first.shape, first.type
     check(node)
+
+
+def _drop_windows_in_padding(node: ir.Node, out: ir.Value) -> None:
+    """With ceil_mode, a last window that would begin behind the map is none: so says operator set 22, and so compute
+    runtimes before it; onnx's inference of older sets counts it."""
+    shape, source = static_shape(out), static_shape(node.inputs[0]) if node.inputs and node.inputs[0] else None
+    if not is_op(node, "MaxPool", "AveragePool", "LpPool") or not node.attributes.get_int("ceil_mode", 0):
+        return
+    if shape is None or source is None or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+        return
+    axes = len(source) - 2
+    strides, pads = node.attributes.get_ints("strides", [1] * axes), node.attributes.get_ints("pads", [0] * 2 * axes)
+    sizes = zip(shape[2:], source[2:], strides, pads[:axes], strict=True)
+    out.shape = ir.Shape((*shape[:2], *(n - ((n - 1) * s >= size + pad) for n, size, s, pad in sizes)))
 
 
 def _reason(error: Exception) -> str:

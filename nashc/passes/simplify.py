@@ -23,7 +23,7 @@ from nashc.errors import NashcError
 from nashc.ops import DOMAIN as NASHC_DOMAIN
 from nashc.passes import provenance
 from nashc.passes.batchnorm import fold_batchnorm
-from nashc.passes.bind import bind
+from nashc.passes.bind import bind, refuse_fixed_batch
 from nashc.passes.infer import infer
 from nashc.passes.nothing import remove_nothing
 from nashc.passes.pad import fold_pads
@@ -38,11 +38,12 @@ def simplify(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model
     provenance.name_nodes(model.graph)
     NameFixPass()(model)
     inline(model)
-    bind(model, shapes)
+    batch = bind(model, shapes)
     before = tuple(provenance.live(model.graph))
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     LiftSubgraphInitializersToMainGraphPass()(model)
     provenance.skip_vanished(model, before, "a constant: stored with the weights")
+    refuse_fixed_batch(model.graph, batch)
     infer(model)
     remove_nothing(model)
     merge_transposes(model)

@@ -83,7 +83,7 @@ def _bandwidth(board: Board, options: Options, factor: float) -> tuple[Board, Op
 
 
 def _clock(board: Board, options: Options, factor: float) -> tuple[Board, Options]:
-    return replace(board, clock_mhz=board.clock_mhz * factor), options
+    return replace(board, clock_mhz=board.clock_mhz * factor), replace(options, clock_mhz=None)
 
 
 def _used(part: Callable[[Any], float]) -> Callable[[Compiled], float]:

@@ -89,8 +89,8 @@ def _rows(design: Design) -> Iterator[tuple[object, ...]]:
         n, w, t = layer.nest, layer.weights, ran.mapping.tile
         yield (
             i, _text(layer.name), _text(layer.op), str(layer.unit), "host" if ran.chunk < 0 else labels[ran.chunk],
-            n.g, n.k, n.c, n.oy, n.ox, n.fy, n.fx, w.terms if w else 1, w.bits if w else 0, n.macs, t.n, t.g, t.k, t.c,
-            t.oy, t.ox, ran.mapping.dataflow, ran.start, ran.cycles, ran.compute_cycles, design.accelerator.batch,
+            n.g, n.k, n.c, n.oy, n.ox, n.fy, n.fx, w.terms if w else 1, w.bits if w else 0, layer.macs, t.n, t.g, t.k,
+            t.c, t.oy, t.ox, ran.mapping.dataflow, ran.start, ran.cycles, ran.compute_cycles, design.accelerator.batch,
             ran.bound, ran.utilisation, ran.traffic.dram_read, ran.traffic.dram_write, ran.traffic.chip_read,
             ran.traffic.chip_write,
         )  # fmt: skip

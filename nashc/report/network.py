@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -32,12 +34,12 @@ def network_report(imported: Imported, board: Board | None = None, *, verbose: b
 def units(network: Network) -> Table:
     """Layers, operations and weights of each unit."""
     rows = table("Units", "unit", ">layers", ">M MAC-equivalents", ">share", ">weights KiB")
-    total = sum(layer.nest.macs for layer in network.layers)
+    total = sum(layer.macs for layer in network.layers)
     for unit in Unit:
         own = [layer for layer in network.layers if layer.unit is unit]
-        work = sum(layer.nest.macs for layer in own)
+        work = sum(layer.macs for layer in own)
         if own:
-            bits = sum(weight_bits(layer) for layer in own)
+            bits = stored_once(own)
             style = "bold red" if unit is Unit.HOST else ""
             rows.add_row(str(unit), str(len(own)), f"{work / 1e6:,.3f}", percent(work, total), kib(bits), style=style)
     return rows
@@ -46,6 +48,11 @@ def units(network: Network) -> Table:
 def weight_bits(layer: Layer) -> int:
     """Stored bits of a layer's weights, all terms."""
     return layer.nest.weights * layer.weights.bits * layer.weights.terms if layer.weights is not None else 0
+
+
+def stored_once(layers: Sequence[Layer]) -> int:
+    """Bits of the weights of layers; those that several layers share count once."""
+    return sum({layer.weights.name: weight_bits(layer) for layer in layers if layer.weights is not None}.values())
 
 
 def host_nodes(network: Network) -> Table:
@@ -59,7 +66,7 @@ def host_nodes(network: Network) -> Table:
 def on_chip(network: Network, board: Board) -> Text:
     """The model's weights and largest feature map against the usable on-chip memory of a board."""
     memory = board.usable_bram36 * 32 * 1024 + board.usable_uram * 256 * 1024
-    weights = sum(weight_bits(layer) for layer in network.layers)
+    weights = stored_once(network.layers)
     largest = max(network.tensors, key=lambda t: t.total_bits)
     return Text(
         f"\n{safe(board.name)}: {kib(memory)} KiB usable BRAM and URAM, before the chunks' own buffers.\n"
@@ -79,7 +86,7 @@ def layers(network: Network) -> Text:
                 str(layer.unit),
                 nest_text(layer),
                 layer.activation,
-                f"{layer.nest.macs / 1e6:,.3f}",
+                f"{layer.macs / 1e6:,.3f}",
                 kib(weight_bits(layer)) if layer.weights is not None else "",
                 kib(network.tensor[layer.output].total_bits),
             ),

@@ -121,17 +121,17 @@ def host_panel(compiled: Compiled) -> Panel:
     """Which layers the accelerator cannot run, why, and how much of the work that is."""
     design = compiled.design
     found = host_layers(design)
-    work = sum(layer.nest.macs for layer in design.network.layers)
+    work = sum(layer.macs for layer in design.network.layers)
     rows = table("", "layer", "op", "why", ">work", ">of interval")
     for layer, result in found:
         rows.add_row(
             cell(layer.name),
             cell(layer.op),
             cell(layer.note),
-            percent(layer.nest.macs, work),
+            percent(layer.macs, work),
             percent(result.cycles, design.interval_cycles),
         )
-    total = percent(sum(layer.nest.macs for layer, _ in found), work)
+    total = percent(sum(layer.macs for layer, _ in found), work)
     rate = compiled.board.host.elements_per_second
     text = (
         f"{len(found)} of {len(design.layers)} layers ({total} of the operations) run on the HOST CPU, not on the "
@@ -238,7 +238,7 @@ def memory_plan(design: Design) -> Table:
         + (f", {design.resources.uram} URAM for weights" if design.resources.uram else ""),
         "on chip", "name", ">KiB a copy", ">copies", ">KiB",
     )  # fmt: skip
-    for name, copies in plan.resident:
+    for name, copies in copies_on_chip(design):
         bits = network.tensor[name].total_bits * batch
         rows.add_row("feature map", cell(name), kib(bits), str(copies), kib(bits * copies))
     for layer in network.layers:
@@ -248,6 +248,28 @@ def memory_plan(design: Design) -> Table:
     if not plan.resident and not plan.pinned:
         rows.add_row("nothing", "", "", "", "")
     return rows
+
+
+def copies_on_chip(design: Design) -> list[tuple[str, int]]:
+    """Feature maps on chip, with the copies of each: of every batch in flight one for each chunk that reads it."""
+    readers = design.network.consumers
+    chunks = {name: {design.layers[i].chunk for i in readers.get(name, ())} for name, _ in design.plan.resident}
+    return [(name, copies * max(1, len(chunks[name]))) for name, copies in design.plan.resident]
+
+
+def moved_bits(design: Design, name: str) -> int:
+    """The least DRAM bits of a feature map a batch that is not on chip: written once, and read by each reader as far as
+    it takes part of it."""
+    network, batch = design.network, design.accelerator.batch
+    tensor = network.tensor[name]
+    total = tensor.total_bits
+    for i in network.consumers[name]:
+        layer = network.layers[i]
+        nest = layer.nest
+        own = [nest.g * nest.c * nest.iy * nest.ix, *[nest.g * nest.k * nest.oy * nest.ox] * (len(layer.inputs) - 1)]
+        taken = sum(n for other, n in zip(layer.inputs, own, strict=True) if other == name)
+        total += min(taken, tensor.elements) * tensor.bits
+    return total * batch
 
 
 def spilled_maps(design: Design) -> list[str]:
@@ -268,7 +290,7 @@ def spilled(design: Design) -> Iterator[Table]:
         for name in names:
             bits, readers = network.tensor[name].total_bits * batch, len(network.consumers[name])
             writers = len(network.producers[name])
-            rows.add_row(cell(name), kib(bits), str(writers), str(readers), kib(bits * (1 + readers)))
+            rows.add_row(cell(name), kib(bits), str(writers), str(readers), kib(moved_bits(design, name)))
         yield rows
 
 

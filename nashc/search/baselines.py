@@ -1,8 +1,9 @@
 """What users compare a hybrid with, on the same board, cost model and search.
 
-conv-only: every shift and adder layer as an 8-bit convolution, on DSPs and LUT MACs. conv-only-dsp: the same without
-LUT MACs. single-chunk: conv-only with one chunk for dense and depthwise layers. nasa-f: the forerunner's fixed split
-of processing elements and row-stationary arrays, one image at a time, everything in DRAM.
+conv-only: every shift and adder layer as an 8-bit convolution, on DSPs and LUT MACs; convolutions that the model has
+in 4 bits keep them. conv-only-dsp: all in 8 bits, without LUT MACs. single-chunk: all in 8 bits, with one chunk for
+dense and depthwise layers. nasa-f: the forerunner's fixed split of processing elements and row-stationary arrays, one
+image at a time, everything in DRAM.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from nashc.search.space import partitions
 
 Baseline = Callable[[Network, Board, Options, Progress | None], Design]
 BASELINES: Registry[Baseline] = Registry("baseline")
+LUT_MACS = ("lut8x8", "lut8x4")
 NO_LUT_MAC = 1e9
 """LUTs of a MAC that a design may not use."""
 
@@ -43,20 +45,33 @@ def multiplication_only(network: Network) -> Network:
     return replace(network, layers=tuple(converted(layer) for layer in network.layers))
 
 
+def eight_bits(network: Network) -> Network:
+    """The same network with no narrower convolutions, so that they all share the same lanes."""
+
+    def widened(layer: Layer) -> Layer:
+        if layer.unit is not Unit.CONV or layer.weights is None:
+            return layer
+        return replace(layer, weights=replace(layer.weights, bits=max(layer.weights.bits, 8)))
+
+    return replace(network, layers=tuple(map(widened, network.layers)))
+
+
 def without_lut_macs(board: Board) -> Board:
-    lane = replace(board.lanes["lut8x8"], lut_scalar=NO_LUT_MAC, lut_tree=NO_LUT_MAC)
-    return replace(board, lanes={**board.lanes, "lut8x8": lane})
+    dear = {name: replace(board.lanes[name], lut_scalar=NO_LUT_MAC, lut_tree=NO_LUT_MAC) for name in LUT_MACS}
+    return replace(board, lanes={**board.lanes, **dear})
 
 
 def _conv_only(
     network: Network, board: Board, options: Options, progress: Progress | None, *, lut_macs: bool
 ) -> Design:
-    chosen = board if lut_macs else without_lut_macs(board)
-    return solve(multiplication_only(network), chosen, options, progress)
+    plain = multiplication_only(network)
+    if not lut_macs:
+        plain, board = eight_bits(plain), without_lut_macs(board)
+    return solve(plain, board, options, progress)
 
 
 def _single_chunk(network: Network, board: Board, options: Options, progress: Progress | None) -> Design:
-    plain = multiplication_only(network)
+    plain = eight_bits(multiplication_only(network))
     return Search(plain, board, options, progress, partitions(plain, merged_only=True)).run()
 
 

@@ -11,12 +11,12 @@ from nashc.core.network import Layer, Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import PAGE_BANKS
-from nashc.hw.resources import chunk_resources, machine_of, usable
+from nashc.hw.resources import MAC_LANES, chunk_resources, machine_of, usable
 from nashc.search.coarse import best_case
 from nashc.search.finish import design_of, objective_of
 from nashc.search.objectives import planned, relaxed, relaxed_value
 from nashc.search.plan import THOROUGH
-from nashc.search.space import work_of
+from nashc.search.space import lane_of, work_of
 from nashc.search.tables import NoMapping, Tables
 
 
@@ -47,6 +47,8 @@ class Fixed:
         where it cannot run some layer."""
         busy = [0] * len(self.accelerator.chunks)
         for layer in network.layers:
+            if layer.unit is Unit.HOST:
+                continue
             chunk = self._chunk(network, layer)
             if chunk is None:
                 return 0.0
@@ -88,15 +90,23 @@ class Fixed:
         return design_of(network, self.board, self.machine, made, certificate, parts)
 
     def _chunk(self, network: Network, layer: Layer) -> int | None:
-        """The chunk that runs a layer, the one of the narrowest weights; None where there is none, or where it does not
-        read as much beside the main input."""
+        """The chunk that runs a layer, the one of the narrowest weights; None where there is none, or where its lanes
+        or its buffers are made for less."""
         found = [(chunk.weight_bits, i) for i, chunk in enumerate(self.accelerator.chunks) if accepts(chunk, layer)]
         if not found:
             return None
-        beside = sum(network.tensor[name].bits for name in layer.inputs[1:])
         chosen = min(found)[1]
-        fits = layer.unit is Unit.VECTOR or beside <= self.accelerator.chunks[chosen].extra_bits
-        return chosen if fits else None
+        return chosen if self._holds(self.accelerator.chunks[chosen], network, layer) else None
+
+    def _holds(self, chunk: Chunk, network: Network, layer: Layer) -> bool:
+        """Whether the lanes take the activations and all weights, and the input buffer what comes beside them."""
+        first, *beside = (network.tensor[name].bits for name in layer.inputs)
+        widest = lane_of(self.board, chunk.lanes).activation_bits
+        if layer.unit is Unit.VECTOR:
+            return max(first, *beside, 0) <= widest
+        paired = chunk.lanes == MAC_LANES and chunk.symmetric
+        whole = layer.weights is None or layer.weights.symmetric or not paired
+        return whole and first <= widest and sum(beside) <= chunk.extra_bits
 
     def _best(self, work: Work, chunk: Chunk) -> int | None:
         machine = replace(self.machine, post_lanes=chunk.post_lanes)

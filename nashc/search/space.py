@@ -117,7 +117,8 @@ class Slot:
 def work_of(network: Network, layer: Layer, batch: int) -> Work:
     """What the cost of a layer depends on."""
     output = network.tensor[layer.output]
-    full = layer.nest.g * layer.nest.k * layer.nest.oy * layer.nest.ox
+    # a map that a concat has other parts of is larger than what the layer computes, a cropped one is smaller
+    full = min(layer.nest.g * layer.nest.k * layer.nest.oy * layer.nest.ox, output.elements)
     extras = tuple(Extra(network.tensor[name].bits, network.tensor[name].elements >= full) for name in layer.inputs[1:])
     weights = layer.weights
     return Work(
@@ -179,7 +180,7 @@ def lane_kinds(slot: Slot, board: Board) -> tuple[str, ...]:
     other unit takes the narrowest. Empty if none does."""
 
     def holds(kind: str) -> bool:
-        lane = _lane(board, kind)
+        lane = lane_of(board, kind)
         # a vector layer's weights are scale and bias together, a lane's are the scale alone
         return slot.activation_bits <= lane.activation_bits and (
             slot.unit is Unit.VECTOR or slot.weight_bits <= lane.weight_bits_max
@@ -189,7 +190,7 @@ def lane_kinds(slot: Slot, board: Board) -> tuple[str, ...]:
     return kinds if slot.unit is Unit.CONV else kinds[:1]
 
 
-def _lane(board: Board, kind: str) -> LaneCost:
+def lane_of(board: Board, kind: str) -> LaneCost:
     """A lane of that kind in LUTs."""
     return board.lanes[MAC_KINDS[0] if kind == MAC_LANES else kind]
 
@@ -291,7 +292,7 @@ def slot_options(slot: Slot, network: Network, board: Board, machine: Machine, o
 def _no_lanes(slot: Slot, network: Network, board: Board) -> NashcError:
     alone = (network.layers[i] for i in slot.layers if not lane_kinds(_slot(network, slot.unit, slot.role, [i]), board))
     layer = next(alone, network.layers[slot.layers[0]])
-    widest = _lane(board, LANE_KINDS[slot.unit][-1])
+    widest = lane_of(board, LANE_KINDS[slot.unit][-1])
     most = f"{widest.activation_bits}-bit activations"
     found = f"reads {slot.activation_bits} bits"
     if slot.unit is not Unit.VECTOR:
@@ -342,7 +343,7 @@ def most_lanes(board: Board, kinds: tuple[str, ...], limit: Resources) -> int:
     """A bound of the lanes of one chunk: what the LUTs hold, and for mac two on each DSP."""
 
     def most(kind: str) -> float:
-        lane = _lane(board, kind)
+        lane = lane_of(board, kind)
         luts = limit.lut / min(lane.lut_scalar, lane.lut_tree)
         return luts + 2 * limit.dsp if kind == MAC_LANES else luts
 

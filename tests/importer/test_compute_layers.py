@@ -135,7 +135,7 @@ def test_adder_convolution_with_batchnorm_and_residual(tmp_path):
     model = net(signature, body, w=(4, 4, 3, 3), g=(4,), t=(4,), m=(4,), v=np.ones(4, np.float32))
     (layer,) = imported(tmp_path, model).layers
     assert (layer.unit, layer.weights.bits, layer.weights.terms) == (Unit.ADDER, 8, 1)
-    assert layer.inputs == ("x",)
+    assert layer.inputs == ("x", "x")
     assert len(layer.nodes) == 4
 
 

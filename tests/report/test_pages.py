@@ -28,6 +28,7 @@ from nashc.report.layers import layers_csv, paired_layers
 from nashc.report.markdown import design_markdown, diff_markdown
 from nashc.report.text import render
 from nashc.report.written import Ask, design_page, diff_page, found, report_csv, report_markdown, report_page
+from nashc.search.solve import solve
 
 MNIST = "examples/models/mnist-conv.onnx"
 ECHARTS = "b66b25aeb4df84e33199dc21694014d336d222cbd9deb0e5a7c14bd6aa0d0fd0"
@@ -248,6 +249,15 @@ def test_diff_pairs_layers_by_name():
     pairs = paired_layers(a, b)
     assert [pair.name for pair in pairs][:5] == [layer.name for layer in a.network.layers]
     assert [(pair.a is None, pair.b is None) for pair in pairs if pair.name == "odd"] == [(True, False)]
+
+
+def test_a_clock_that_was_asked_for_can_be_faster(mnist):
+    """The clock of the options is the board's by then; a tenth more has to be a tenth more."""
+    slow = replace(mnist.board, clock_mhz=80.0)
+    made = solve(mnist.design.network, slow, replace(mnist.options, budget_seconds=1.0))
+    asked = replace(mnist, board=slow, design=made, options=replace(mnist.options, clock_mhz=80.0))
+    row = next(row for row in what_helps(asked, seconds=1.0).rows if row.name == "clock")
+    assert row.fps > 1.05 * made.fps
 
 
 def test_more_of_a_resource_never_makes_it_worse(mnist):

@@ -17,6 +17,7 @@ from nashc.errors import NashcError
 from nashc.hw.machine import pages
 from nashc.hw.resources import usable
 from nashc.search.baselines import BASELINES, baseline
+from nashc.search.fixed import Fixed
 from nashc.search.solve import Search, solve
 from nashc.search.space import partitions
 
@@ -203,3 +204,44 @@ def test_a_dram_of_fewer_bits_than_chunks_or_none_is_an_error():
         solve(two_units(), with_dram(1.1 / 8 * BOARD.clock_mhz * 1e6), Options(batch=1))
     with pytest.raises(NashcError, match="delivers less than a bit a cycle at 100 MHz"):
         solve(two_units(), with_dram(1e6), Options(batch=1))
+
+
+def one_layer(name, bits, symmetric=True, activation_bits=8):
+    nest = LoopNest(1, 16, 16, 8, 8, 3, 3, 8, 8, pad=(1, 1, 1, 1))
+    weights = Weights("w", bits, symmetric=symmetric)
+    return Network(
+        name, (Layer("l", "Conv", Unit.CONV, nest, ("a",), "b", weights),),
+        (Tensor("a", 16, 8, 8, activation_bits), Tensor("b", 16, 8, 8)), ("a",), ("b",),
+    )  # fmt: skip
+
+
+def test_a_given_accelerator_takes_what_its_lanes_compute_alone():
+    small = Options(batch=1, max_lut=6_000, max_dsp=64)
+    design = solve(one_layer("packed", 8), BOARD, small)
+    (chunk,) = design.accelerator.chunks
+    assert (chunk.lanes, chunk.symmetric) == ("mac", True)
+    fixed = Fixed.of(design, BOARD, small)
+    assert fixed.fps(one_layer("same", 8)) >= fixed.design(one_layer("same", 8)).fps > 0
+    for other in (one_layer("weight of -128", 8, symmetric=False), one_layer("wide maps", 8, activation_bits=16)):
+        assert fixed.fps(other) == 0
+        with pytest.raises(NashcError, match="no chunk of the accelerator runs layer 'l'"):
+            fixed.design(other)
+
+
+def test_a_bound_on_a_given_accelerator_leaves_the_host_out():
+    network = one_layer("one", 8)
+    host = Layer("s", "Softmax", Unit.HOST, LoopNest(16, 1, 1, 8, 8, 1, 1, 8, 8), ("b",), "c")
+    both = replace(network, layers=(*network.layers, host), tensors=(*network.tensors, Tensor("c", 16, 8, 8)),
+                   outputs=("c",))  # fmt: skip
+    fixed = Fixed.of(solve(network, BOARD, Options(batch=1)), BOARD, Options(batch=1))
+    assert fixed.fps(both) >= fixed.design(both).fps > 0
+
+
+def test_baselines_of_four_bit_convolutions_are_what_they_are_called():
+    layers = [replace(one_layer("n", bits).layers[0], name=f"l{bits}", inputs=(f"t{i}",), output=f"t{i + 1}")
+              for i, bits in enumerate((4, 8))]  # fmt: skip
+    network = Network("mixed", tuple(layers), tuple(Tensor(f"t{i}", 16, 8, 8) for i in range(3)), ("t0",), ("t2",))
+    alone = baseline("conv-only-dsp", network, BOARD, Options(batch=1))
+    assert {chunk.lanes for chunk in alone.accelerator.chunks} == {"mac"}
+    assert alone.resources.dsp >= sum(chunk.unroll.lanes for chunk in alone.accelerator.chunks) // 2
+    assert len(baseline("single-chunk", network, BOARD, Options(batch=1)).accelerator.chunks) == 1

@@ -16,9 +16,11 @@ from nashc.report.html.nests import Ran, loop_nest
 from nashc.report.tables import (
     busy_cycles,
     certificate,
+    copies_on_chip,
     dram_bits,
     host_layers,
     memory_resources,
+    moved_bits,
     nest_text,
     pipeline_ms,
     spilled_maps,
@@ -176,15 +178,14 @@ def memory_data(design: Design) -> Data:
     return {
         "banks": plan.banks,
         "peak": plan.peak_banks,
-        "resident": [[shown(n), network.tensor[n].total_bits * batch, copies] for n, copies in plan.resident],
+        "resident": [[shown(n), network.tensor[n].total_bits * batch, copies] for n, copies in copies_on_chip(design)],
         "pinned": [
             [shown(layer.name), stored_weights(layer.nest, layer.weights.bits, layer.weights.terms)]
             for layer in network.layers
             if layer.name in pinned and layer.weights is not None
         ],
         "spilled": [
-            [shown(n), network.tensor[n].total_bits * batch, 1 + len(network.consumers[n])]
-            for n in spilled_maps(design)
+            [shown(n), network.tensor[n].total_bits * batch, moved_bits(design, n)] for n in spilled_maps(design)
         ],
     }
 

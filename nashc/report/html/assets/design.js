@@ -282,7 +282,7 @@ function memory() {
     ...M.pinned.map(([name, bits]) => ["weights of", name, kib(bits), 1, kib(bits)])];
   return section("memory", "Memory plan", el("p", {}, `${M.peak} of ${M.banks} BRAM36 banks are in use at the peak. Sizes are of a batch of ${batch}.`),
     rows.length ? table(["on chip", "name", ">KiB a copy", ">copies", ">KiB"], rows, "On chip") : el("p", {}, "Nothing stays on chip."),
-    M.spilled.length ? table(["name", ">KiB a batch", ">DRAM KiB a batch, at least"], M.spilled.map(([name, bits, times]) => [name, kib(bits), kib(bits * times)]), "Feature maps in DRAM") : null);
+    M.spilled.length ? table(["name", ">KiB a batch", ">DRAM KiB a batch, at least"], M.spilled.map(([name, bits, moved]) => [name, kib(bits), kib(moved)]), "Feature maps in DRAM") : null);
 }
 
 function comparison() {
