@@ -9,7 +9,7 @@ import click
 from nashc.cli.command import Command, given_options, refuse_options
 from nashc.cli.options import data_options, limit_options, model_options, pairs_of, preprocess_from
 from nashc.cli.show import show
-from nashc.cli.types import BOARD, Duration, File, Percent, among
+from nashc.cli.types import BOARD, SEED, Duration, File, Percent, among
 
 
 def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str,
 @click.option("--checkpoint", type=File(), metavar="DIR", help="Where training is kept, to go on if it is interrupted.")
 @click.option("--plot", type=File(), metavar="FILE", help="Draw the curve: .html, .png, .svg or .pdf.")
 @click.option("--designs", type=File(), metavar="DIR", help="Write the design of each point, and its page, in there.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which images are drawn.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Which images are drawn.")
 @limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as JSON on stdout, and nothing else.")
 @click.pass_context

@@ -12,7 +12,7 @@ from nashc.cli.command import Command, given_options, refuse_options
 from nashc.cli.options import limit_options
 from nashc.cli.proxies import NAMES
 from nashc.cli.show import show
-from nashc.cli.types import BOARD, SPACE, Duration, File, Positive, among
+from nashc.cli.types import BOARD, SEED, SPACE, Duration, File, Positive, among
 from nashc.errors import NashcError
 
 RIVALS = ("conv-only", "conv-only-dsp")
@@ -62,7 +62,7 @@ def refuse_unused(ctx: click.Context, limits: Iterable[str]) -> None:
 @click.option("--images", type=click.IntRange(min=1), help="Of --strategy: train on so many.  [default: all]")
 @click.option("--model", type=File(), help="An ONNX model instead of --space: search its accelerator alone.")
 @click.option("--accelerator", type=File(), help="A design.json: search models for its accelerator.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("-v", "--verbose", is_flag=True, help="A traceback for internal errors.")
 @limit_options
 @click.pass_context

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nashc.cli.command import Command
+from nashc.cli.command import Command, given_options, refuse_options
 from nashc.cli.options import limit_options
 from nashc.cli.show import show
-from nashc.cli.types import BOARD, SPACE, File, Positive
+from nashc.cli.types import BOARD, SEED, SPACE, File, Positive
 from nashc.errors import NashcError
 
 if TYPE_CHECKING:
@@ -35,13 +35,14 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(min=2), help="Instead of the recipe's.")
 @click.option("--rate", type=Positive(), help="Highest learning rate, instead of the recipe's.")
 @click.option("--teacher", metavar="TEXT", help="Train this architecture first and distil from it.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEED, help="Instead of the recipe's.")
 @click.option("-v", "--verbose", is_flag=True, help="A traceback for internal errors.")
 @limit_options
+@click.pass_context
 def train_command(
-    run: str | None, data: str, pairs: tuple[str, ...], space: str | None, architecture: str | None,
-    target: str | None, out: str | None, images: int | None, epochs: int | None, batch_size: int | None,
-    rate: float | None, teacher: str | None, seed: int, verbose: bool, **limits: Any,
+    ctx: click.Context, /, run: str | None, data: str, pairs: tuple[str, ...], space: str | None,
+    architecture: str | None, target: str | None, out: str | None, images: int | None, epochs: int | None,
+    batch_size: int | None, rate: float | None, teacher: str | None, seed: int | None, verbose: bool, **limits: Any,
 ) -> None:  # fmt: skip
     """Train the pairs of a search, or one architecture of a space.
 
@@ -57,6 +58,8 @@ def train_command(
     alone = {"--space": space, "--architecture": architecture, "--target": target, "--out": out}
     if (run is None) != all(alone.values()) or (run is not None and any(alone.values())):
         raise NashcError("give the folder of a search, or all of " + ", ".join(alone), where="nashc train")
+    asked = given_options(ctx)
+    refuse_options(ctx, asked & ({"pairs"} if run is None else set(limits)), f"with{'out' * (run is None)} RUN")
     chosen = load_job(Path(run)).space if run is not None else load_space(str(space))
     recipe = train.recipe_of(chosen, epochs=epochs, batch=batch_size, rate=rate, seed=seed, teacher=teacher)
     wanted = train.Wanted(data, recipe, images, teacher)

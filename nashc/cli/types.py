@@ -134,6 +134,7 @@ def space_names() -> tuple[str, ...]:
 
 
 BOARD, SPACE = NameOrFile(board_names), NameOrFile(space_names)
+SEED = click.IntRange(0, 2**32 - 1)
 
 Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 

@@ -6,12 +6,11 @@ seed, accuracy. Networks of one space and data set make a group; trainings with 
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -30,7 +29,18 @@ BANDS = 3
 RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)
 LEAST_GROUP = 4
-KEYS = ("space", "resolution", "channels", "data", "architecture", "seed", "accuracy")
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A training of the ground truth; it may say more, such as seconds."""
+
+    space: str
+    resolution: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    channels: Annotated[int, msgspec.Meta(ge=1, le=3)]
+    data: str
+    architecture: str
+    seed: int
+    accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +94,25 @@ class Ranked:
 
 def read_groups(path: str | Path) -> tuple[Group, ...]:
     """The groups of a ground truth. Raises NashcError for a file that is none."""
-    rows = []
+    rows: list[Row] = []
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise NashcError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from None
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-            missing = [key for key in KEYS if key not in row]
-        except (json.JSONDecodeError, TypeError):
-            missing = list(KEYS)
-        if missing:
-            raise NashcError(f"line {number} has no {', '.join(missing)}", where=str(path), hint="a JSON object a line")
+            row = msgspec.json.decode(line, type=Row)
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            raise NashcError(f"line {number}: {error}", where=str(path), hint="a JSON object a line") from None
         rows.append(row)
     return tuple(_groups(rows, str(path)))
 
 
-def _groups(rows: Sequence[Mapping[str, Any]], where: str) -> list[Group]:
-    found: dict[tuple[str, int, int, str], dict[str, list[float]]] = {}
+def _groups(rows: Sequence[Row], where: str) -> list[Group]:
+    found: dict[tuple[str, int, int, str], dict[str, dict[int, float]]] = {}
     for row in rows:
-        key = row["space"], row["resolution"], row["channels"], row["data"]
-        found.setdefault(key, {}).setdefault(row["architecture"], []).append(float(row["accuracy"]))
+        key = row.space, row.resolution, row.channels, row.data
+        found.setdefault(key, {}).setdefault(row.architecture, {})[row.seed] = row.accuracy
     groups = []
     for (name, resolution, channels, data), own in found.items():
         if len(own) < LEAST_GROUP:
@@ -113,7 +120,7 @@ def _groups(rows: Sequence[Mapping[str, Any]], where: str) -> list[Group]:
         space = msgspec.structs.replace(load_space(name), resolution=resolution, channels=channels)
         for architecture in own:
             parse(architecture, space)
-        groups.append(Group(space, data, tuple(own), tuple(map(tuple, own.values()))))
+        groups.append(Group(space, data, tuple(own), tuple(tuple(seeds.values()) for seeds in own.values())))
     return groups
 
 

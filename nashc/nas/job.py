@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from nashc.core.options import Options
-from nashc.data import Preprocess, open_data
+from nashc.data import Dataset, Preprocess, open_data
 from nashc.errors import NashcError
 from nashc.files import replacing
 from nashc.nas.proxies import PROXIES
@@ -27,7 +27,8 @@ MOST_CANDIDATES = 10**6
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """space, board (name or file) and data set (path); `candidates` to score in all, hybrid and multiplication-only
     ones in turn; `pairs` to compile at the end; `limits` of the accelerator, or `accelerator`: a design.json whose
-    accelerator all networks run on."""
+    accelerator all networks run on. `images`: the digest of those that the proxy sees, which tells searches on other
+    data apart; "" before they are read."""
 
     space: Space
     target: str
@@ -40,6 +41,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     limits: Options = Options()
     storage: str = ""
     accelerator: str = ""
+    images: str = ""
 
     def check(self) -> None:
         """Raises NashcError for what cannot be searched."""
@@ -103,9 +105,16 @@ def open_images(space: Space, path: str, split: str, count: int | None = None, l
 
     Raises NashcError where the data is no bytes, has no labels, or more classes than the space.
     """
+    return _loaded(space, _opened(space, path, split), path, count, like)
+
+
+def _opened(space: Space, path: str, split: str) -> Dataset:
     side = space.resolution
     preprocess = Preprocess(resize=(side, side), interpolation="box", channels=LAYOUT_CHANNELS[space.channels])
-    found = open_data(path, preprocess, (None, space.channels, side, side), split=split)
+    return open_data(path, preprocess, (None, space.channels, side, side), split=split)
+
+
+def _loaded(space: Space, found: Dataset, path: str, count: int | None, like: Images | None) -> Images:
     if found.source.ready:
         raise NashcError("the images are already preprocessed", where=path, hint="give images of bytes, 0 to 255")
     if found.labels is None:
@@ -123,14 +132,24 @@ def open_images(space: Space, path: str, split: str, count: int | None = None, l
 def train_and_test(space: Space, path: str, count: int | None = None) -> tuple[Images, Images, bool]:
     """Images to train on, at most `count`, and others to test on; and whether those had to be held out.
 
-    Data that has no test split of its own gives up every fifth image, always the same ones.
+    Data that has no test split of its own gives up a fifth of its images, always the same ones, and as far as there
+    are enough others none of those that proxies look at. Raises NashcError where the splits have other classes.
     """
-    train = open_images(space, path, "train")
-    test = open_images(space, path, "test", like=train)
+    sets = [_opened(space, path, split) for split in ("train", "test")]
+    missing = sorted(set(sets[0].classes) ^ set(sets[1].classes))
+    if missing:  # each split numbers its own classes
+        raise NashcError(
+            f"its splits differ in the class '{missing[0]}'", where=path, hint="give both images of every class"
+        )
+    train = _loaded(space, sets[0], path, None, None)
+    test = _loaded(space, sets[1], path, None, train)
     held_out = len(test) == len(train) and np.array_equal(test.pixels, train.pixels)
     if held_out:
         order, labels = np.random.default_rng(0).permutation(len(train)), train.labels.numpy()
-        last, rest = order[: len(order) // HELD_OUT], order[len(order) // HELD_OUT :]
+        held = len(order) // HELD_OUT
+        if not held:
+            raise NashcError(f"{len(order)} images and none to test on", where=path, hint=f"give {HELD_OUT} or more")
+        rest, last = order[:-held], order[-held:]  # `Dataset.chosen` gives proxies the first ones
         train, whole = Images(train.pixels[rest], labels[rest]), train
         test = Images(whole.pixels[last], labels[last], train)
     if count is not None and count < len(train):

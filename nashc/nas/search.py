@@ -105,6 +105,8 @@ class Worker:
         self.proxy = PROXIES.get(job.proxy)
         self.spaces = spaces_of(job.space)
         images = read_inputs(job) if images is None else images
+        if job.images not in ("", images.digest):
+            raise NashcError("other images than those of the search", where=job.data, hint="give the same data set")
         self.x, self.labels = images.batch(np.arange(len(images))), images.labels
         self.pricing = pricing(job)
 

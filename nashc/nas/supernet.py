@@ -49,7 +49,7 @@ class Supernet(nn.Module):
         Raises NashcError for an architecture that is not of the space.
         """
         net = _skeleton(architecture, self.space).train(statistics is None)
-        buffers = {name: torch.zeros(b.shape, dtype=b.dtype) for name, b in net.named_buffers()}
+        buffers = {name: torch.zeros(b.shape, dtype=b.dtype, device=x.device) for name, b in net.named_buffers()}
         scores: Tensor = functional_call(net, {**buffers, **(statistics or {}), **self.slices(architecture)}, (x,))
         return scores
 

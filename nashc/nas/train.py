@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nashc.errors import NashcError
 from nashc.files import replacing
-from nashc.nas.build import HybridNet
+from nashc.nas.build import HybridNet, memory_format
 from nashc.nas.processes import device, place
 from nashc.nas.recipe import Recipe
 from nashc.nn import AdderConv2d, ShiftConv2d
@@ -96,7 +96,7 @@ class Trainer:
         self.rank, self.processes = place()
         self.device = device()
         _check(recipe, images, teacher, self.processes)
-        self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = net.to(self.device, memory_format=memory_format(net))  # type: ignore[call-overload]
         self.parallel = DistributedDataParallel(self.net) if self.processes > 1 else self.net
         self.images, self.recipe = images, recipe
         self.teacher = None if teacher is None else teacher.to(self.device)
@@ -144,9 +144,10 @@ class Trainer:
             yield order[i * self.recipe.batch : (i + 1) * self.recipe.batch]
 
     def _update(self, index: np.ndarray) -> float:
-        if self.step == round(self.steps * (1 - self.recipe.quantised)) < self.steps and isinstance(
-            self.net, HybridNet
-        ):
+        begin = min(
+            self.steps - 1, round(self.steps * (1 - self.recipe.quantised))
+        )  # the last step, where few are left
+        if self.recipe.quantised > 0 and self.step == begin and isinstance(self.net, HybridNet):
             first = np.random.default_rng(self.recipe.seed).permutation(len(self.images))[:MEASURED_ON]
             self.net.round_adders(self.images.batch(first).to(self.device))
             if self.processes > 1:  # BN statistics are each process's own, and the steps follow them
@@ -213,7 +214,7 @@ class Trainer:
         for name, parameter in self.net.named_parameters():
             momentum = tensors.get(f"momentum/{name}")
             if momentum is not None:
-                self.optimiser.state[parameter]["momentum_buffer"] = momentum
+                self.optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
         return True
 
 

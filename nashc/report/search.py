@@ -26,6 +26,9 @@ def search_shown(job: Job, folder: Path, seconds: float | None, design_seconds: 
     """Search, or go on with the search of that folder, and write its result there. `storage`: with its password."""
     job.check()
     images = read_inputs(job)
+    job = msgspec.structs.replace(job, images=images.digest)
+    if storage or job.storage:
+        open_history(job, folder, storage)  # a server that cannot be reached leaves no search behind
     save_job(job, folder)
     history = open_history(job, folder, storage)
     with progress_bar() as progress:
@@ -101,6 +104,12 @@ def search_report(made: Pareto, folder: Path) -> Group:
     parts += [shown, Text(LEGEND, style="dim")]
     if any(pair.accuracy is None for pair in made.pairs):
         parts.append(Text(f"Weights of models without an accuracy are random: nashc train {safe(str(folder))}"))
+    if len(found) < job.candidates:
+        parts.append(Text(f"note: {len(found)} of {job.candidates} candidates were scored", style="yellow"))
+    slow = [pair.folder for pair in made.pairs if pair.fps < job.min_fps]
+    if slow:
+        text = f"note: slower than --min-fps {figure(job.min_fps)} once their designs were searched: {', '.join(slow)}"
+        parts.append(Text(text, style="yellow"))
     what = f"{len(made.pairs)} folders of model.onnx, design.json and report.html in {folder}"
     parts.append(wrote(f"{', '.join(files)} and {what}"))
     return Group(*parts)

@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
+from nashc.board import load_board
 from nashc.compiler import Progress
 from nashc.errors import NashcError, did_you_mean
 from nashc.nas.architecture import parse
@@ -47,6 +48,7 @@ def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
         if name not in known:
             raise NashcError(f"there is no pair '{name}'", where=str(folder), hint=did_you_mean(name, known))
     space = made.job.space
+    load_board(made.job.target)  # what is not there shows before the training
     with progress_bar() as progress:
         lesson = _lesson(wanted, space, folder, progress)
         for i, pair in enumerate(made.pairs):
@@ -73,6 +75,7 @@ def train_one(job: Job, text: str, wanted: Wanted, folder: Path) -> Trained | No
     """Train one architecture of the job's space for its target."""
     job.check()
     architecture = parse(text, job.space)
+    load_board(job.target)
     with progress_bar() as progress:
         lesson = _lesson(wanted, job.space, folder, progress)
         return finished(architecture, job, lesson, folder, progress)
@@ -87,16 +90,18 @@ def trained_report(done: Trained, folder: Path) -> Group:
 
 
 def recipe_of(
-    space: Space, *, epochs: int | None, batch: int | None, rate: float | None, seed: int, teacher: str | None
+    space: Space, *, epochs: int | None, batch: int | None, rate: float | None, seed: int | None, teacher: str | None
 ) -> Recipe:
-    """The space's recipe, with what the user says instead; half of the loss is a teacher's, if there is one."""
+    """The space's recipe, with what the user says instead. With a teacher half of the loss is the teacher's, where the
+    recipe says nothing; without one nothing is."""
     given: dict[str, Any] = {
         "epochs": epochs,
         "batch": batch,
         "rate": rate,
-        "distil": None if teacher is None else DISTIL,
+        "distil": 0.0 if teacher is None else space.recipe.distil or DISTIL,
+        "seed": seed,
     }
-    return replace(space.recipe, seed=seed, **{name: value for name, value in given.items() if value is not None})
+    return replace(space.recipe, **{name: value for name, value in given.items() if value is not None})
 
 
 def _lesson(wanted: Wanted, space: Space, folder: Path, progress: Progress | None) -> Lesson:

@@ -1,5 +1,6 @@
 """Every proxy measures every network, the same each time; terms become scores by their ranks."""
 
+import json
 from dataclasses import replace
 from functools import cache
 from math import isfinite, log
@@ -12,7 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nashc.errors import NashcError
 from nashc.nas.architecture import sample, with_operator
+from nashc.nas.bench import read_groups
 from nashc.nas.build import build
 from nashc.nas.layout import macs
 from nashc.nas.proxies import PROXIES, Candidate, combined
@@ -48,6 +51,22 @@ def test_terms_are_numbers_that_can_be_repeated(proxy, space, operator):
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.manual_seed(12345)  # whatever else was drawn before
     assert proxy.terms(replace(made)) == terms
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_flow_of_a_large_network_is_a_number(seed):
+    space = load_space("nasa-f-cifar")
+    largest = with_operator(sample(space, Random(seed)), "conv")
+    made = Candidate(largest, space, torch.zeros(1, 3, space.resolution, space.resolution), torch.zeros(1).long())
+    assert isfinite(PROXIES.get("synflow").terms(made)["flow"])
+
+
+@pytest.mark.parametrize("resolution", [7, 9])
+def test_odd_maps_have_a_slope(resolution):
+    space = msgspec.structs.replace(load_space("resnet-cifar"), resolution=resolution)
+    x = torch.randn(4, 3, resolution, resolution)
+    made = Candidate(sample(space, Random(0)), space, x, torch.arange(4))
+    assert all(isfinite(value) for value in PROXIES.get("az-nas").terms(made).values())
 
 
 @pytest.mark.parametrize("proxy", PROXIES.values(), ids=lambda p: p.name)
@@ -102,3 +121,28 @@ def test_one_term_is_its_own_score_and_no_number_is_last(values):
 
 def test_nothing_measured_has_no_scores():
     assert combined([]).shape == (0,)
+
+
+ROW = {"space": "resnet-cifar", "resolution": 16, "channels": 3, "data": "d", "architecture": "a", "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [({"accuracy": "abc"}, "Expected `float`"), ({"accuracy": 95.0}, "<= 1"), ({"accuracy": None}, "Expected `float`"),
+     ({"accuracy": 0.5, "resolution": "16"}, "Expected `int`"), ({"accuracy": 0.5, "space": [1]}, "Expected `str`"),
+     ({}, "missing required field `accuracy`")],
+)  # fmt: skip
+def test_a_ground_truth_with_a_wrong_row_names_it(row, text, tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text("\n".join(json.dumps(ROW | extra) for extra in ({"accuracy": 0.5}, row)))
+    with pytest.raises(NashcError, match=f"line 2: .*{text}"):
+        read_groups(path)
+
+
+def test_a_training_that_is_there_twice_is_no_second_seed(tmp_path):
+    path, chance = tmp_path / "r.jsonl", Random(0)
+    names = list({str(sample(load_space("resnet-cifar"), chance)) for _ in range(8)})[:5]
+    rows = [ROW | {"architecture": name, "accuracy": 0.5} for name in names]
+    path.write_text("\n".join(map(json.dumps, [*rows, rows[0]])))
+    (group,) = read_groups(path)
+    assert group.noise is None

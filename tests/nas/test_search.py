@@ -8,7 +8,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import SPACE, WIDER, job
+from tiny import SPACE, WIDER, images, job
 
 from nashc import artifact
 from nashc.cli import run
@@ -20,7 +20,7 @@ from nashc.nas.job import load_job, save_job
 from nashc.nas.network import network_of
 from nashc.nas.pairs import Found, Pareto, candidates, chosen, load, rival_of, save
 from nashc.nas.proxies import combined
-from nashc.nas.search import CONV, HYBRID, Worker, pricing
+from nashc.nas.search import CONV, HYBRID, Worker, pricing, read_inputs
 from nashc.nas.study import History, open_history
 from nashc.report.search import join_shown, search_shown
 
@@ -39,7 +39,8 @@ def made(folder):
 
 def test_what_was_found_is_in_the_file(folder, made):
     assert load(folder / "out") == made
-    assert made.job == job(folder)
+    asked = job(folder)
+    assert made.job == msgspec.structs.replace(asked, images=read_inputs(asked).digest)
 
 
 def test_all_candidates_are_there_and_none_twice(made):
@@ -256,3 +257,15 @@ def test_what_cannot_be_read_leaves_no_search_behind(changes, tmp_path):
     with pytest.raises(NashcError):
         search_shown(job(tmp_path, **changes), tmp_path / "out", None, DESIGN_SECONDS)
     assert not (tmp_path / "out").exists()
+
+
+def test_searches_on_other_images_are_other_searches(tmp_path):
+    asked = job(tmp_path)
+    first = msgspec.structs.replace(asked, images=read_inputs(asked).digest)
+    x, y = images(seed=9)
+    np.savez(tmp_path / "other.npz", x=x.transpose(0, 2, 3, 1), y=y)
+    other = msgspec.structs.replace(asked, data=str(tmp_path / "other.npz"))
+    second = msgspec.structs.replace(other, images=read_inputs(other).digest)
+    assert open_history(first, tmp_path).name != open_history(second, tmp_path).name
+    with pytest.raises(NashcError, match="other images than those of the search"):
+        Worker(msgspec.structs.replace(other, images=first.images), open_history(first, tmp_path))

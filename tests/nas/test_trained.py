@@ -7,15 +7,18 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 from tiny import SPACE, images, job
 
 from nashc import artifact
+from nashc.cli import run
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.nas.architecture import parse
 from nashc.nas.job import HELD_OUT, train_and_test
 from nashc.nas.pairs import load
 from nashc.nas.recipe import Recipe
+from nashc.nas.search import read_inputs
 from nashc.nas.space import conv_only
 from nashc.nas.train import Images
 from nashc.nas.trained import CHECKPOINT, FLOAT, INTEGER, WEIGHTS, Lesson, finished, train_network
@@ -110,6 +113,38 @@ def test_images_without_a_test_split_are_held_out(tmp_path):
     assert len(test) == (len(train) + len(test)) // HELD_OUT
     seen = {image.tobytes() for image in train.pixels}
     assert not any(image.tobytes() in seen for image in test.pixels)
+
+
+def test_what_proxies_look_at_is_not_tested_on(tmp_path):
+    x, y = images(400)
+    np.savez(tmp_path / "x.npz", x=x.transpose(0, 2, 3, 1), y=y)
+    asked = msgspec.structs.replace(job(tmp_path), data=str(tmp_path / "x.npz"))
+    _, test, held_out = train_and_test(SPACE, asked.data)
+    assert held_out
+    looked_at = {image.tobytes() for image in read_inputs(asked).pixels}
+    assert not any(image.tobytes() in looked_at for image in test.pixels)
+
+
+def test_splits_of_other_classes_and_too_few_images_are_refused(tmp_path):
+    for split, names in (("train", "abc"), ("test", "ac")):
+        for name in names:
+            (tmp_path / "d" / split / name).mkdir(parents=True)
+            Image.fromarray(np.full((8, 8, 3), ord(name), np.uint8)).save(tmp_path / "d" / split / name / "1.png")
+    with pytest.raises(NashcError, match="its splits differ in the class 'b'"):
+        train_and_test(SPACE, str(tmp_path / "d"))
+    np.savez(tmp_path / "few.npz", x=np.zeros((4, 8, 8, 3), np.uint8), y=np.arange(4) % 2)
+    with pytest.raises(NashcError, match="4 images and none to test on"):
+        train_and_test(SPACE, str(tmp_path / "few.npz"))
+
+
+def test_train_refuses_what_would_change_nothing(searched, tmp_path, capsys):
+    asked, folder, _ = searched
+    given = ["train", "--data", asked.data]
+    assert run([*given, str(folder / "out"), "--max-lut", "9", "--budget", "3s"]) == 2
+    assert "no effect with RUN: --max-lut, --budget" in capsys.readouterr().err
+    alone = ["--space", "resnet-cifar", "--architecture", "x", "--target", "fpga-zc706", "-o", str(tmp_path / "o")]
+    assert run([*given, *alone, "--pair", "hybrid-1"]) == 2
+    assert "no effect without RUN: --pair" in capsys.readouterr().err
 
 
 def test_a_space_of_convolutions_alone_has_nothing_to_compare(tmp_path):

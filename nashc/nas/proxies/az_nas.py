@@ -47,9 +47,10 @@ def spectrum_entropy(value: Tensor) -> float:
 def _slope(source: Tensor, output: Tensor, generator: torch.Generator) -> float:
     signs = torch.randint(0, 2, output.shape, generator=generator).to(output.dtype) * 2 - 1
     (found,) = torch.autograd.grad(output, source, signs, retain_graph=True)
-    ratio = found.shape[2] // signs.shape[2]
+    ratio = -(-found.shape[2] // signs.shape[2])
     if ratio > 1:
-        found = functional.pixel_unshuffle(found, ratio)
+        right, down = (ratio * signs.shape[axis] - found.shape[axis] for axis in (3, 2))
+        found = functional.pixel_unshuffle(functional.pad(found, (0, right, 0, down)), ratio)
     into, out = (g.permute(0, 2, 3, 1).reshape(-1, g.shape[1]) for g in (found, signs))
     s = float(torch.linalg.matrix_norm(into.t() @ out / len(out), 2))
     return 2 - s - 1 / (s + 1e-6)

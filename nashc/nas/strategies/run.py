@@ -8,7 +8,7 @@ from random import Random
 
 import numpy as np
 
-from nashc.compiler import Progress
+from nashc.compiler import Progress, check_out
 from nashc.nas.architecture import sample
 from nashc.nas.job import Job, train_and_test
 from nashc.nas.layout import total_macs
@@ -49,6 +49,7 @@ def run_strategy(
 
     The budget, search and training together, is that of `epochs` passes over the images of a network of median size.
     """
+    check_out(folder)
     everything, test, _ = train_and_test(job.space, job.data, images)
     train, validation = divided(everything, len(everything))
     test = Images(test.pixels, test.labels.numpy(), train)

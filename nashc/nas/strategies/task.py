@@ -62,7 +62,8 @@ class Task:
             raise NashcError(f"batches of {self.recipe.batch} of {len(self.train)} images", where="training data")
 
     def fast(self, architecture: Architecture) -> bool:
-        return self.fps(architecture) >= self.min_fps
+        """It fits the board, and is as fast as it has to be."""
+        return 0 < self.fps(architecture) >= self.min_fps
 
     def size(self, architecture: Architecture) -> int:
         """MAC-equivalents of an image."""
