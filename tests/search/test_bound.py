@@ -93,7 +93,7 @@ def test_fastest_tasks_are_below_those_of_every_plan(search, seed):
             assert all(least[chunk] <= cycles for chunk, cycles in busy(made.tasks).items())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(searches(), st.integers(0, 10**9))
 def test_shares_and_page_cycles_of_every_plan_are_within_what_there_is(search, seed):
     """Term by term: at a plan's interval, no chunk is said to need more of the DRAM or of the memory than it has."""

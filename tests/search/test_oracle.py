@@ -33,7 +33,7 @@ from nashc.search.space import Space, partitions, slot_options, work_of
 
 BOARD = load_board("fpga-pynq-z2")
 SPACE = Space(levels=(0, 2), memory_eighths=(0, 3), shares=4, batches=(1, 2), unrollings=3)
-CASES = 120
+CASES = 80
 PROVEN = 0.9
 """Share of the cases that must come out optimal. About 0.97 do; the others lack a plan, or schedules in their bound."""
 

@@ -55,7 +55,7 @@ def check(design, network, options):
     assert design.certificate.optimal == (design.certificate.value <= design.certificate.bound)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(networks(), st.sampled_from(OBJECTIVES), st.sampled_from([None, 1, 3]))
 def test_designs_are_legal(network, objective, batch):
     options = Options(objective=objective, batch=batch)
