@@ -110,8 +110,7 @@ def _subjects(request: Request, notes: list[str]) -> tuple[Subject, ...]:
         )
         for session, (preprocess, _) in zip(sessions, chosen, strict=True)
     ]
-    for note in dict.fromkeys(note for one in data for note in one.notes()):
-        notes.append(f"{request.data}: {note}")
+    notes += [f"{request.data}: {note}" for note in dict.fromkeys(note for one in data for note in one.notes())]
     if not data[0].source.ready:
         for path, (preprocess, origin) in zip(paths, chosen, strict=True):
             if origin == "default":

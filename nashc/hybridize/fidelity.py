@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nashc.errors import NashcError
 from nashc.runtime.accuracy import Measured, classes_of, decibels, powers, ranks, same_class
 
 Array = NDArray[Any]
@@ -57,16 +58,34 @@ def fidelity(wanted: Outputs, found: Outputs, labels: Array | None = None) -> Fi
 
 def fidelity_of(measured: Measured) -> Fidelity:
     """The same of what was measured on a data set."""
-    images, own, other = measured.images, measured.model, measured.against
-    scored = own is not None and other is not None and len(measured.outputs) == 1
-    agreeing = measured.outputs[0].agreeing if len(measured.outputs) == 1 else None
+    alone = len(measured.outputs) == 1  # several outputs score no classes, as in `class_output`
+
+    def share(count: int | None) -> float | None:
+        return count / measured.images if alone and count is not None else None
+
     return Fidelity(
-        images,
-        None if agreeing is None else agreeing / images,
-        own.top1 / images if scored and own is not None else None,
-        other.top1 / images if scored and other is not None else None,
+        measured.images,
+        share(measured.outputs[0].agreeing),
+        share(None if measured.model is None else measured.model.top1),
+        share(None if measured.against is None else measured.against.top1),
         {output.name: max(output.sqnr_db, LEAST_DB) for output in measured.outputs},
     )
+
+
+def refuse_outputs(wanted: Outputs, where: str) -> None:
+    """Raises NashcError for outputs [N, ...] of a float model that no integer model can be held against."""
+    floats = {name: values for name, values in wanted.items() if values.dtype.kind == "f"}
+    if not floats:
+        hint = "give the model without its last ArgMax or cast"
+        raise NashcError("no output is float, so there is nothing to keep close to", where=where, hint=hint)
+    for name, values in floats.items():
+        wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        if len(wrong):
+            raise NashcError(
+                f"output '{name}' is not finite for {len(wrong)} of {len(values)} images",
+                where=where,
+                hint="leave such images (all black?) out of --calib and --data, or mend the model",
+            )
 
 
 def class_output(outputs: Outputs) -> str | None:

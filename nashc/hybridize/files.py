@@ -21,7 +21,7 @@ from nashc.core.design import Design
 from nashc.data import Dataset, Preprocess, open_data
 from nashc.errors import NashcError
 from nashc.files import check_file, replacing
-from nashc.hybridize.fidelity import Fidelity, class_output, fidelity_of
+from nashc.hybridize.fidelity import Fidelity, class_output, fidelity_of, refuse_outputs
 from nashc.hybridize.original import Original, open_original, original
 from nashc.hybridize.pipeline import (
     Hybrid,
@@ -31,7 +31,6 @@ from nashc.hybridize.pipeline import (
     hybridize,
     matching,
     outputs_of,
-    refuse_outputs,
 )
 from nashc.runtime import Session
 from nashc.runtime.accuracy import Measured, Subject, class_notes, classes_of, measure, refuse_labels
@@ -99,8 +98,7 @@ def hybridize_files(job: Job, progress: Progress | None = None) -> Made:
     board = target_board(job.target, job.options.search)
     first = open_original(job.model, job.shapes)
     data = None if job.data is None else _open(job, first, job.data, job.labels, job.split or "test")
-    one_set = job.data is not None and Path(job.data).resolve() == Path(job.calib).resolve()
-    calib = _open(job, first, job.calib, None, "train" if one_set else job.split or "train")
+    calib = _open(job, first, job.calib, None, "train" if _one_path(job) else job.split or "train")
     calibration = _images(calib, job.count, job.seed)[0]
     source, adders = first, list[str]()
     if job.finetune is not None:
@@ -177,6 +175,10 @@ class _Confirm:
         return fidelity_of(self.measured)
 
 
+def _one_path(job: Job) -> bool:
+    return job.data is not None and Path(job.data).resolve() == Path(job.calib).resolve()
+
+
 def _notes(job: Job, calib: Dataset, data: Dataset | None, measured: Measured | None) -> tuple[str, ...]:
     sets = {job.calib: calib} if data is None else {job.calib: calib, str(job.data): data}
     found = [f"{path}: {note}" for path, one in sets.items() for note in one.notes()]
@@ -188,8 +190,8 @@ def _notes(job: Job, calib: Dataset, data: Dataset | None, measured: Measured | 
 
 
 def _same_images(job: Job, calib: Dataset, data: Dataset) -> bool:
-    """Of one path, whose splits, if it has any, are not the same."""
-    if Path(job.data or "").resolve() != Path(job.calib).resolve() or len(calib) != len(data):
+    """Of one path, unless it has splits."""
+    if not _one_path(job) or len(calib) != len(data):
         return False
     ends = ((one.source.images.read(i) for i in (0, len(one) - 1)) for one in (calib, data))
     return all(np.array_equal(a, b) for a, b in zip(*ends, strict=True))

@@ -24,7 +24,7 @@ from nashc.core.network import Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError, did_you_mean
 from nashc.hybridize.choose import LANES, Candidate, Choosable, candidates, frontier, retyped, shortlist
-from nashc.hybridize.fidelity import Fidelity, class_output, fidelity
+from nashc.hybridize.fidelity import Fidelity, class_output, fidelity, refuse_outputs
 from nashc.hybridize.integers import BASE
 from nashc.hybridize.layer_types import TYPES, LayerType
 from nashc.hybridize.original import Original, with_batch
@@ -432,22 +432,6 @@ def matching(pattern: str, names: Sequence[str], flag: str) -> list[str]:
     if not found:
         raise NashcError(f"no convolution is named '{pattern}'", where=flag, hint=did_you_mean(pattern, names))
     return found
-
-
-def refuse_outputs(wanted: Mapping[str, Array], where: str) -> None:
-    """Raises NashcError for outputs [N, ...] of a float model that no integer model can be held against."""
-    floats = {name: values for name, values in wanted.items() if values.dtype.kind == "f"}
-    if not floats:
-        hint = "give the model without its last ArgMax or cast"
-        raise NashcError("no output is float, so there is nothing to keep close to", where=where, hint=hint)
-    for name, values in floats.items():
-        wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-        if len(wrong):
-            raise NashcError(
-                f"output '{name}' is not finite for {len(wrong)} of {len(values)} images",
-                where=where,
-                hint="leave such images (all black?) out of --calib and --data, or mend the model",
-            )
 
 
 def outputs_of(model: onnx.ModelProto, name: str, images: Array, workers: int) -> dict[str, Array]:

@@ -21,6 +21,7 @@ from nashc.passes.graph import array, is_op
 LONGEST = 8
 """Nodes of the longest known spelling, with room."""
 FAR = np.array([16.0, 64.0, 256.0])
+"""Beyond these a clip is none."""
 GRID = np.concatenate([-FAR[::-1], np.linspace(-9.0, 9.0, 361), FAR])
 
 Grid = NDArray[np.float64]

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from nashc.importer.activation import find_activation
 from nashc.importer.layout import Layout
 from nashc.importer.views import same_data
+from nashc.passes.batchnorm import has_own_statistics
 from nashc.passes.graph import array, is_constant, is_op, sole_consumer, static_shape
 from nashc.passes.qonnx import is_quant, quant_bits
 
@@ -157,13 +158,9 @@ def _is_affine(node: ir.Node, x: ir.Value, layout: Layout) -> bool:
 
 
 def is_normalisation(node: ir.Node) -> bool:
-    """BatchNormalization with stored statistics, of channels; in training mode it has those of the map."""
-    return (
-        is_op(node, "BatchNormalization")
-        and not node.attributes.get_int("training_mode", 0)
-        and node.attributes.get_int("spatial", 1) == 1
-        and all(v is not None and is_constant(v) for v in node.inputs[1:])
-    )
+    """BatchNormalization with stored statistics."""
+    stored = all(v is not None and is_constant(v) for v in node.inputs[1:])
+    return is_op(node, "BatchNormalization") and stored and has_own_statistics(node)
 
 
 def per_channel(constant: ir.Value, x: ir.Value, layout: Layout) -> bool:

@@ -86,9 +86,10 @@ def is_product(node: ir.Node) -> bool:
 
 def computed_bias(node: ir.Node) -> bool:
     """A compute node whose bias is known only at run time."""
-    index = weight_index(node)
-    biases = node.inputs[2:] if node.domain == NASHC_DOMAIN else node.inputs[_BIAS_INDEX.get(node.op_type, 99) :][:1]
-    return index is not None and any(v is not None and not is_constant(v) for v in biases)
+    if weight_index(node) is None:
+        return False
+    first = 2 if node.domain == NASHC_DOMAIN else _BIAS_INDEX.get(node.op_type, len(node.inputs))
+    return any(v is not None and not is_constant(v) for v in node.inputs[first:])
 
 
 def has_weights(node: ir.Node) -> bool:

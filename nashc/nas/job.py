@@ -64,15 +64,20 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             )
 
 
+def refuse_another(job: Job, folder: Path) -> None:
+    """Raises NashcError where the folder holds another search."""
+    if (folder / JOB_FILE).exists() and load_job(folder) != job:
+        raise NashcError(
+            "the folder holds another search", where=str(folder),
+            hint="give another -o, or `nashc search --join` to go on with that one",
+        )  # fmt: skip
+
+
 def save_job(job: Job, folder: Path) -> None:
     """Write search.json; what is there already must be the same. Raises NashcError where it is not."""
     path = folder / JOB_FILE
+    refuse_another(job, folder)
     if path.exists():
-        if load_job(folder) != job:
-            raise NashcError(
-                "the folder holds another search", where=str(folder),
-                hint="give another -o, or `nashc search --join` to go on with that one",
-            )  # fmt: skip
         return
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as written:

@@ -82,10 +82,15 @@ def pricing(job: Job) -> Pricing:
 def read_inputs(job: Job) -> Images:
     """The images that a proxy sees. Raises NashcError where they, the board or the accelerator cannot be read: better
     before a folder remembers them."""
+    check_target(job)
+    return open_images(job.space, job.data, "train", SCORED_ON)
+
+
+def check_target(job: Job) -> None:
+    """Raises NashcError where the board or the accelerator cannot be read: better before long work than after it."""
     load_board(job.target)
     if job.accelerator:
         given_accelerator(job)
-    return open_images(job.space, job.data, "train", SCORED_ON)
 
 
 def given_accelerator(job: Job) -> Compiled:

@@ -26,9 +26,14 @@ def fold_batchnorm(model: ir.Model) -> None:
                 break
 
 
+def has_own_statistics(norm: ir.Node) -> bool:
+    """Whether a BatchNormalization has those of its operands, of channels; in training mode it takes the map's."""
+    return not norm.attributes.get_int("training_mode", 0) and norm.attributes.get_int("spatial", 1) == 1
+
+
 def affine(norm: ir.Node) -> tuple[np.ndarray, np.ndarray] | None:
     """Scale and shift of an inference-mode BatchNormalization with stored parameters, in float64."""
-    if norm.attributes.get_int("training_mode", 0) or norm.attributes.get_int("spatial", 1) != 1:
+    if not has_own_statistics(norm):
         return None
     arrays = [array(v) for v in norm.inputs[1:5]]
     if len(arrays) != 4 or any(a is None for a in arrays):

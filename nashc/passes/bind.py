@@ -37,8 +37,9 @@ def bind(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> int:
                 f"--shape {name} has batch {shape[0]}",
                 hint=f"a network is described per image: {_flag(name, (1, *shape[1:]))}",
             )
-        if name not in shapes and len(shape) > 1 and value.shape is not None and isinstance(value.shape[0], int):
-            cut = max(cut, value.shape[0])
+        fixed_batch = value.shape[0] if name not in shapes and len(shape) > 1 and value.shape is not None else 1
+        if isinstance(fixed_batch, int) and fixed_batch != shape[0]:
+            cut = fixed_batch
         value.shape = ir.Shape(shape)
     real = set(inputs.values())
     for value in list(graph.inputs):

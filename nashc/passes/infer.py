@@ -176,9 +176,9 @@ def _infer_node(model: ir.Model, node: ir.Node) -> None:
 def _drop_windows_in_padding(node: ir.Node, out: ir.Value) -> None:
     """With ceil_mode, a last window that would begin behind the map is none: so says operator set 22, and so compute
     runtimes before it; onnx's inference of older sets counts it."""
-    shape, source = static_shape(out), static_shape(node.inputs[0]) if node.inputs and node.inputs[0] else None
     if not is_op(node, "MaxPool", "AveragePool", "LpPool") or not node.attributes.get_int("ceil_mode", 0):
         return
+    shape, source = static_shape(out), static_shape(node.inputs[0]) if node.inputs[0] is not None else None
     if shape is None or source is None or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
         return
     axes = len(source) - 2

@@ -12,7 +12,7 @@ from rich.text import Text
 from nashc.artifact import load
 from nashc.files import replacing
 from nashc.nas.found import Found, Pair
-from nashc.nas.job import Job, load_job, save_job
+from nashc.nas.job import Job, load_job, refuse_another, save_job
 from nashc.nas.pairs import PARETO_FILE, Pareto, finish
 from nashc.nas.search import CONV, HYBRID, Worker, read_inputs
 from nashc.nas.strategies.run import run_strategy
@@ -27,10 +27,10 @@ def search_shown(job: Job, folder: Path, seconds: float | None, design_seconds: 
     job.check()
     images = read_inputs(job)
     job = msgspec.structs.replace(job, images=images.digest)
-    if storage or job.storage:
-        open_history(job, folder, storage)  # a server that cannot be reached leaves no search behind
+    refuse_another(job, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    history = open_history(job, folder, storage)  # a server that cannot be reached leaves no search behind
     save_job(job, folder)
-    history = open_history(job, folder, storage)
     with progress_bar() as progress:
         Worker(job, history, images).run(seconds, progress)
         made = finish(job, history, folder, design_seconds, progress)

@@ -10,7 +10,6 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
-from nashc.board import load_board
 from nashc.compiler import Progress
 from nashc.errors import NashcError, did_you_mean
 from nashc.nas.architecture import parse
@@ -19,6 +18,7 @@ from nashc.nas.pairs import Pareto, architecture_of, pair_of, save
 from nashc.nas.pairs import load as load_pareto
 from nashc.nas.processes import place
 from nashc.nas.recipe import Recipe
+from nashc.nas.search import check_target
 from nashc.nas.space import Space
 from nashc.nas.trained import Lesson, Trained, finished, train_network
 from nashc.report.progress import note, progress_bar
@@ -48,7 +48,7 @@ def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
         if name not in known:
             raise NashcError(f"there is no pair '{name}'", where=str(folder), hint=did_you_mean(name, known))
     space = made.job.space
-    load_board(made.job.target)  # what is not there shows before the training
+    check_target(made.job)
     with progress_bar() as progress:
         lesson = _lesson(wanted, space, folder, progress)
         for i, pair in enumerate(made.pairs):
@@ -75,7 +75,7 @@ def train_one(job: Job, text: str, wanted: Wanted, folder: Path) -> Trained | No
     """Train one architecture of the job's space for its target."""
     job.check()
     architecture = parse(text, job.space)
-    load_board(job.target)
+    check_target(job)
     with progress_bar() as progress:
         lesson = _lesson(wanted, job.space, folder, progress)
         return finished(architecture, job, lesson, folder, progress)

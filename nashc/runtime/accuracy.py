@@ -272,9 +272,9 @@ class _Tally:
             raise NashcError(f"output '{self.scores}' changes its shape from batch to batch", where="accuracy")
         if labels is not None:
             self.labelled = True
+            refuse_labels(labels, self.classes)
             tables = [found[self.scores], *([pairs[self.scores][1]] if other is not None else [])]
             for counts, table in zip(self.counts, tables, strict=False):
-                refuse_labels(labels, self.classes)
                 rank = ranks(table.reshape(count, -1), labels)
                 counts[0] += int((rank < 1).sum())
                 counts[1] += int((rank < TOP).sum())

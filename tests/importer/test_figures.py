@@ -137,3 +137,9 @@ def test_a_reshape_to_a_fixed_batch_is_refused():
         imported(model)
     free = net("(float[8,4,4,4] x) => (float[8,64] y)", body, 17, s=np.array([0, -1]))
     assert imported(free).network.tensor["y"].elements == 64
+
+
+def test_a_second_input_without_a_batch_fixes_none():
+    model = net("(float[1,4,4,4] x, float[8,8] z) => (float[8,8] y)", "r = Reshape(x, s) y = Add(r, z)", 17,
+                s=np.array([8, -1]))  # fmt: skip
+    assert imported(model).network.tensor["y"].elements == 64
