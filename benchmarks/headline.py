@@ -13,9 +13,11 @@ each network and seed that is finished.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from results import note, rows
@@ -24,9 +26,8 @@ from nashc.artifact import load
 from nashc.compiler import target_board
 from nashc.core.design import Design
 from nashc.core.network import Network, Unit
-from nashc.core.options import Options
 from nashc.nas.found import Pair
-from nashc.nas.job import train_and_test
+from nashc.nas.job import Job, train_and_test
 from nashc.nas.pairs import Pareto, architecture_of, export_net
 from nashc.nas.pairs import load as load_pareto
 from nashc.nas.trained import FLOAT, Lesson, integer_model, train_network
@@ -64,10 +65,10 @@ def packs_none(network: Network) -> Network:
     )
 
 
-def designs(folder: Path, target: str, *, rival: bool) -> dict[str, Design]:
+def designs(folder: Path, job: Job, *, rival: bool) -> dict[str, Design]:
     """The designs of one network by name: its own, or the three of a rival."""
-    network, options = load(folder / "design.json").design.network, Options(budget_seconds=SEARCH_SECONDS)
-    board = target_board(target, options)
+    network, options = load(folder / "design.json").design.network, replace(job.limits, budget_seconds=SEARCH_SECONDS)
+    board = target_board(job.target, options)
     if not rival:
         return {"hybrid": solve(network, board, options)}
     dsp = without_lut_macs(board)
@@ -75,12 +76,21 @@ def designs(folder: Path, target: str, *, rival: bool) -> dict[str, Design]:
     return {name: solve(own, where, options) for name, (own, where) in zip(RIVALS, wanted, strict=True)}
 
 
-def search(results: Path, run: Path, one: Pair, target: str, *, rival: bool) -> None:
+def digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:8]
+
+
+def named(job: Job, one: Pair) -> str:
+    """A network of a search, whatever its folder is called."""
+    return f"{digest(job)}/{one.folder}"
+
+
+def search(results: Path, run: Path, one: Pair, job: Job, *, rival: bool) -> None:
     """Note the designs of a network, unless they are there."""
-    network = f"{run.name}/{one.folder}"
+    network = named(job, one)
     if any(r["kind"] == "design" and r["network"] == network for r in rows(results)):
         return
-    for name, design in designs(run / one.folder, target, rival=rival).items():
+    for name, design in designs(run / one.folder, job, rival=rival).items():
         note(results, {"kind": "design", "network": network, "name": name, "fps": round(design.fps, 1),
                        "gops": round(design.gops, 2), "gap": design.certificate.gap})  # fmt: skip
 
@@ -92,23 +102,28 @@ def main() -> None:
     found = [(run, made, pair) for run in options.runs for made in [load_pareto(run)] for pair in made.pairs]
     jobs = [job for job in found if job[2].rival >= 0]
     jobs.sort(key=lambda job: sum(job[1].candidates[job[2].candidate].macs.values()))
-    for run, made, pair in jobs:
-        for one in (pair, made.pairs[pair.rival]):
-            search(results, run, one, made.job.target, rival=one is not pair)
     space = jobs[0][1].job.space
-    train, test, _ = train_and_test(space, options.cifar)
+    for _, made, _ in jobs:
+        if made.job.accelerator or made.job.space != space:
+            raise SystemExit("give searches of one space, without --accelerator: on a given one nothing has a rival")
     worker, workers = map(int, options.worker.split("/"))
-    for run, made, pair in jobs:
+    for n, (run, made, pair) in enumerate(jobs):
+        for i, one in enumerate((pair, made.pairs[pair.rival])):
+            if (n + i) % workers == worker:
+                search(results, run, one, made.job, rival=one is not pair)
+    train, test, _ = train_and_test(space, options.cifar)
+    for _, made, pair in jobs:
         for seed in range(options.seeds):
             for n, one in enumerate((pair, made.pairs[pair.rival])):
                 if (seed + n) % workers != worker:
                     continue
                 architecture = architecture_of(made.candidates[one.candidate], space)
-                name = f"{architecture} {options.epochs} {seed}"
+                recipe = replace(space.recipe, epochs=options.epochs, seed=seed)
+                name = f"{architecture} {digest([space, recipe])}"
                 if any(r["kind"] == "trained" and r["name"] == name for r in rows(results)):
                     continue
-                lesson = Lesson(train, test, replace(space.recipe, epochs=options.epochs, seed=seed))
-                folder = options.out / f"{run.name}-{one.folder}-s{seed}-e{options.epochs}"
+                lesson = Lesson(train, test, recipe)
+                folder = options.out / f"{named(made.job, one).replace('/', '-')}-s{seed}-e{options.epochs}"
                 net = train_network(architecture, space, lesson, folder)
                 export_net(net, folder / FLOAT)
                 reached = integer_model(space, lesson, folder)
@@ -128,11 +143,11 @@ def table(runs: list[Path], found: list[dict], epochs: int) -> str:
         made = load_pareto(run)
         for pair in made.pairs:
             if pair.rival >= 0:
-                shown += _rows(made, run, pair, found, epochs)
+                shown += _rows(made, pair, found, epochs)
     return "\n".join(shown)
 
 
-def _rows(made: Pareto, run: Path, pair: Pair, found: list[dict], epochs: int) -> list[str]:
+def _rows(made: Pareto, pair: Pair, found: list[dict], epochs: int) -> list[str]:
     rival = made.pairs[pair.rival]
     names = [made.candidates[one.candidate].architecture for one in (pair, rival)]
     reached = [
@@ -141,17 +156,18 @@ def _rows(made: Pareto, run: Path, pair: Pair, found: list[dict], epochs: int) -
         for name in names
     ]  # fmt: skip
     of = {(r["network"], r["name"]): r for r in found if r["kind"] == "design"}
-    own = of.get((f"{run.name}/{pair.folder}", "hybrid"))
-    if own is None or not all(map(len, reached)):
+    own, theirs = (of.get((named(made.job, one), name)) for one, name in ((pair, "hybrid"), (rival, RIVALS[-1])))
+    if own is None or theirs is None or not all(map(len, reached)):
         return []
-    ours, theirs = (f"{a.mean():.2f} +- {a.std(ddof=min(1, len(a) - 1)):.2f}" for a in reached)
+    shares = tuple(f"{a.mean():.2f} +- {a.std(ddof=min(1, len(a) - 1)):.2f}" for a in reached)
     difference = f"{reached[0].mean() - reached[1].mean():+.2f}"
     shown, best = [], {"fps": 0.0}
     for name in RIVALS:  # a design of a smaller space is one of the larger, too, where the search found none as good
-        other = best = max(best, of[f"{run.name}/{rival.folder}", name], key=lambda r: r["fps"])
+        other = best = max(best, of[named(made.job, rival), name], key=lambda r: r["fps"])
         shown.append(
             f"| {made.job.target} | {names[0]} | {names[1]} | {name} | {own['fps']:,.0f} | {other['fps']:,.0f} | "
-            f"{own['fps'] / other['fps']:.2f} | {own['gops'] / other['gops']:.2f} | {ours} | {theirs} | {difference} |"
+            f"{own['fps'] / other['fps']:.2f} | {own['gops'] / other['gops']:.2f} | {shares[0]} | {shares[1]} | "
+            f"{difference} |"
         )
     return shown
 

@@ -13,7 +13,6 @@ there is not run again.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from random import Random
 
 import numpy as np
 import torch
+from results import Row, note, rows
 
 from nashc.nas.architecture import Architecture, parse, sample
 from nashc.nas.evolve import front, hypervolume, propose
@@ -63,28 +63,26 @@ def run(
         assert made is not None
         found.append(made)
         terms.append(dict(proxy.terms(Candidate(made, job.space, *images))))
-    return {
-        "method": method, "seed": seed, "architectures": [str(a) for a in found], "terms": terms,
-        "seconds": round(time.process_time() - begin, 1),
-    }  # fmt: skip
+    seconds = round(time.process_time() - begin, 1)
+    return {"architectures": [str(a) for a in found], "terms": terms, "seconds": seconds}
 
 
-def table(rows: list[dict], price: Pricing) -> None:
+def table(found: list[Row], price: Pricing) -> None:
     """Mean hypervolume over the seeds and its standard error, in shares of the joint search's."""
-    scores = combined([t for row in rows for t in row["terms"]])
-    fps = np.array([price.fps(parse(a, price.space)) for row in rows for a in row["architectures"]])
+    scores = combined([t for row in found for t in row["terms"]])
+    fps = np.array([price.fps(parse(a, price.space)) for row in found for a in row["architectures"]])
     points = np.column_stack([scores, np.log(np.maximum(fps, 1.0))])
     worst = points.min(axis=0)
-    begins = np.cumsum([0] + [len(row["terms"]) for row in rows])
+    begins = np.cumsum([0] + [len(row["terms"]) for row in found])
     volumes: dict[str, list[float]] = {method: [] for method in METHODS}
-    for row, a, b in zip(rows, begins[:-1], begins[1:], strict=True):
+    for row, a, b in zip(found, begins[:-1], begins[1:], strict=True):
         volumes[row["method"]].append(hypervolume(points[a:b][front(points[a:b])], worst))
     joint = np.mean(volumes["joint"])
     print("| method | hypervolume, joint = 1 | standard error | seeds | CPU s a run |\n|---|---|---|---|---|")
     for method, own in volumes.items():
         if own:
             error = np.std(own, ddof=1) / np.sqrt(len(own)) / joint if len(own) > 1 else float("nan")
-            cost = np.mean([row["seconds"] for row in rows if row["method"] == method])
+            cost = np.mean([row["seconds"] for row in found if row["method"] == method])
             print(f"| {method} | {np.mean(own) / joint:.3f} | {error:.3f} | {len(own)} | {cost:.0f} |")
 
 
@@ -96,21 +94,21 @@ def main() -> None:
     parser.add_argument("--proxy", default="hybrid")
     parser.add_argument("--candidates", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("search_quality.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("out/search_quality.jsonl"))
     options = parser.parse_args()
     job = Job(space=load_space(options.space), target=options.target, data=options.data, proxy=options.proxy)
     images = open_images(job.space, job.data, "train", SCORED_ON)
     batch = images.batch(np.arange(len(images))), images.labels
     price = pricing(job)
-    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    done = {(row["method"], row["seed"]) for row in rows}
+    setting = {name: getattr(options, name) for name in ("space", "target", "proxy", "candidates")}
+    setting["images"] = images.digest
+    done = {(row["method"], row["seed"]) for row in rows(options.out) if row["setting"] == setting}
     for seed in range(options.seeds):
         for method in METHODS:
             if (method, seed) not in done:
-                rows.append(run(method, seed, options.candidates, job, price, batch))
-                with options.out.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-    table(rows, price)
+                found = run(method, seed, options.candidates, job, price, batch)
+                note(options.out, {"setting": setting, "method": method, "seed": seed, **found})
+    table([row for row in rows(options.out) if row["setting"] == setting], price)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ class Group:
 
     @property
     def name(self) -> str:
-        return f"{self.space.name}, {self.data}"
+        side = self.space.resolution
+        return f"{self.space.name}, {self.data}, {self.space.channels} x {side} x {side}"
 
     @property
     def accuracy(self) -> np.ndarray:

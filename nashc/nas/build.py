@@ -16,6 +16,7 @@ from nashc.nas.space import Space
 from nashc.nn import AdderConv2d, ShiftConv2d
 from nashc.nn.adder import adder_conv2d
 from nashc.nn.adder_norm import WEIGHT_LEVELS, Rounding, round_through
+from nashc.nn.window import SoundConv2d
 
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -46,7 +47,7 @@ class NormedLayer(nn.Module):
         elif step.operator == "shift":
             self.conv = ShiftConv2d(*window, bias=False, bits=WEIGHT_BITS["shift"])
         else:
-            self.conv = nn.Conv2d(*window, bias=False)
+            self.conv = SoundConv2d(*window, bias=False)
         self.norm = nn.BatchNorm2d(step.outputs)
         self.rounding = Rounding() if step.operator == "adder" else None
 
@@ -106,30 +107,12 @@ class StepNet(nn.Module):
             yield step, y
 
 
-def breaks_channels_last(net: nn.Module) -> bool:
-    """Whether torch 2.13 must not run it in channels_last: on CPUs the gradient of a strided 1x1 convolution of fewer
-    than 8 channels writes beyond its memory there."""
-    return any(
-        isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and max(m.stride) > 1 and m.in_channels < 8
-        for m in net.modules()
-    )
-
-
-def memory_format(net: nn.Module) -> torch.memory_format:
-    """That a network trains fastest in."""
-    return torch.contiguous_format if breaks_channels_last(net) else torch.channels_last
-
-
 class HybridNet(StepNet):
     """The network of an architecture: images [N, channels, resolution, resolution] -> scores [N, classes]."""
 
     def __init__(self, architecture: Architecture, space: Space) -> None:
         super().__init__(layout(architecture, space))
         self.architecture, self.space = architecture, space
-        self.planar = breaks_channels_last(self)
-
-    def values(self, x: Tensor) -> Iterator[tuple[Step, Tensor]]:
-        return super().values(x.contiguous() if self.planar else x)
 
     @torch.no_grad()
     def round_adders(self, x: Tensor) -> None:

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Literal
+
 import msgspec
+
+from nashc.nas.recipe import Recipe
+
+
+Family = Literal["hybrid", "conv"]
+"""Networks of the whole space, and of its convolutions alone."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A candidate: its score among all of them, and FPS at the least interval of the coarse stage."""
 
     number: int
-    family: str
+    family: Family
     architecture: str
     score: float
     coarse_fps: float
     macs: dict[str, int]
     pareto: bool
+
+
+class Training(msgspec.Struct, frozen=True):
+    """What an accuracy was reached with: the recipe, so many images, and the architecture of the teacher or ""."""
+
+    recipe: Recipe
+    images: int
+    teacher: str = ""
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,3 +52,12 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     rival: int = -1
     accuracy: float | None = None
     integer_accuracy: float | None = None
+    training: Training | None = None
+
+
+def trained_apart(pairs: Iterable[Pair]) -> str:
+    """In what the trainings of pairs differ, for their accuracies do not compare then; "" where they do."""
+    known = [p.training for p in pairs if p.training is not None]
+    values = [asdict(t.recipe) | {"images": t.images, "teacher": t.teacher} for t in known]
+    differ = [name for name in values[0] if len({v[name] for v in values}) > 1] if values else []
+    return f"accuracies do not compare: the networks were trained with different {', '.join(differ)}" if differ else ""

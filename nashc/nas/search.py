@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
+from typing import Final
 
 import numpy as np
 
@@ -32,7 +33,8 @@ from nashc.nas.train import Images
 from nashc.search.fixed import Fixed
 from nashc.search.survey import Survey
 
-HYBRID, CONV = "hybrid", "conv"
+HYBRID: Final = "hybrid"
+CONV: Final = "conv"
 FAMILIES = (HYBRID, CONV)
 SAMPLES = 6
 """Random networks of the space whose best options make the tables of the survey; and as many of each operator alone."""

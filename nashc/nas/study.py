@@ -27,6 +27,7 @@ from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nashc.errors import NashcError
+from nashc.nas.found import Family
 from nashc.nas.job import Job, encoded
 from nashc.nas.proxies.candidate import Terms, combined
 
@@ -46,7 +47,7 @@ class Scored:
     """A candidate of the history."""
 
     number: int
-    family: str
+    family: Family
     architecture: str
     terms: Terms
     fps: float
@@ -81,6 +82,7 @@ class History:
             Scored(t.number, t.user_attrs[FAMILY], t.user_attrs[ARCHITECTURE], json.loads(t.user_attrs[TERMS]),
                    float(t.values[1]))
             for t in self._trials(TrialState.COMPLETE)
+            if TERMS in t.user_attrs  # what another tool told the study is no candidate
         ]  # fmt: skip
 
     def architectures(self) -> set[str]:

@@ -158,7 +158,8 @@ def _gradients(source: Supernet, architecture: Architecture, x: Tensor, labels: 
     owners = source.owners(architecture)
     owned = {owner: source.get_parameter(owner) for owner in owners.values()}
     weights = {name: parameter for name, parameter in owned.items() if parameter.ndim > 1}
-    loss = functional.cross_entropy(source(x, architecture), labels)
+    where = next(iter(owned.values())).device
+    loss = functional.cross_entropy(source(x.to(where), architecture), labels.to(where))
     found = torch.autograd.grad(loss, list(weights.values()))
     shapes = {owners[name]: part.shape for name, part in source.slices(architecture).items()}
     return {name: leading(gradient, shapes[name]) for name, gradient in zip(weights, found, strict=True)}

@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nashc.errors import NashcError
 from nashc.files import replacing
-from nashc.nas.build import HybridNet, memory_format
+from nashc.nas.build import HybridNet
 from nashc.nas.processes import device, place
 from nashc.nas.recipe import Recipe
 from nashc.nn import AdderConv2d, ShiftConv2d
@@ -96,7 +96,7 @@ class Trainer:
         self.rank, self.processes = place()
         self.device = device()
         _check(recipe, images, teacher, self.processes)
-        self.net = net.to(self.device, memory_format=memory_format(net))  # type: ignore[call-overload]
+        self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parallel = DistributedDataParallel(self.net) if self.processes > 1 else self.net
         self.images, self.recipe = images, recipe
         self.teacher = None if teacher is None else teacher.to(self.device)

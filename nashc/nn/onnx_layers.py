@@ -14,6 +14,7 @@ from nashc.errors import NashcError
 from nashc.nn.adder import adder_conv2d
 from nashc.nn.onnx_ops import Function, op
 from nashc.nn.shift import shift_conv2d
+from nashc.nn.window import sound
 from nashc.ops.geometry import AUTO_PADS
 
 _CONVOLUTIONS: tuple[Function, ...] = (functional.conv1d, functional.conv2d, functional.conv3d)
@@ -76,6 +77,8 @@ def conv(
     rank = len(stride)
     if pad[:rank] != pad[rank:]:
         x, pad = padded(x, pad), [0] * rank
+    if torch.is_grad_enabled():
+        x, w = sound(x, w, stride)
     y: Tensor = _CONVOLUTIONS[rank - 1](x, w, b, stride, pad[:rank], dilation, group)
     return y
 

@@ -86,6 +86,11 @@ def note(text: str) -> None:
     _stderr(soft_wrap=True).print(f"note: {safe(text)}", markup=False, highlight=False)
 
 
+def note_held_out(data: str, images: int) -> None:
+    """Say that data without a test split gave up some images for the test."""
+    note(f"{data} has no images of its own to test on: {images:,} are held out")
+
+
 def _stderr(*, soft_wrap: bool = False) -> Console:
     """Whether it is a terminal is not left to FORCE_COLOR, which build servers set."""
     return Console(stderr=True, soft_wrap=soft_wrap, force_terminal=sys.stderr.isatty())

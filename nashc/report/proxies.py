@@ -30,9 +30,14 @@ def bench_shown(
 
     data: the folder of each data set; spaces: only groups of these. Raises NashcError for a data set without a folder.
     """
-    groups = [g for g in read_groups(path) if not spaces or g.space.name in spaces]
-    if not groups:
-        raise NashcError("no networks of that space", where=path, hint="see the file for those it has")
+    everything = read_groups(path)
+    for name in spaces:
+        if name not in {g.space.name for g in everything}:
+            raise NashcError(f"no networks of the space '{name}'", where=path, hint="see the file for those it has")
+    for name in data:
+        if name not in {g.data for g in everything}:
+            raise NashcError(f"no networks that were trained on '{name}'", where=path, hint="see the file for its data")
+    groups = [g for g in everything if not spaces or g.space.name in spaces]
     for group in groups:
         if group.data not in data:
             raise NashcError(f"where is '{group.data}'?", where=path, hint=f"give --data {group.data}=FOLDER")
@@ -42,9 +47,9 @@ def bench_shown(
     rows: list[Ranked] = []
     for proxy in proxies:
         terms = [found[proxy.name][0] for found in measured]
-        seconds = sum(found[proxy.name][1] for found in measured) / len(measured)
         for space in dict.fromkeys(g.space.name for g in groups):
             own = [i for i, g in enumerate(groups) if g.space.name == space]
+            seconds = sum(measured[i][proxy.name][1] for i in own) / len(own)
             rows += ranked(proxy.name, [groups[i] for i in own], [terms[i] for i in own], seconds)
     return groups, rows
 

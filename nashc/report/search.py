@@ -11,13 +11,13 @@ from rich.text import Text
 
 from nashc.artifact import load
 from nashc.files import replacing
-from nashc.nas.found import Found, Pair
+from nashc.nas.found import Found, Pair, trained_apart
 from nashc.nas.job import Job, load_job, refuse_another, save_job
 from nashc.nas.pairs import PARETO_FILE, Pareto, finish
 from nashc.nas.search import CONV, HYBRID, Worker, read_inputs
 from nashc.nas.strategies.run import run_strategy
 from nashc.nas.study import open_history
-from nashc.report.progress import progress_bar
+from nashc.report.progress import note_held_out, progress_bar
 from nashc.report.text import cell, figure, percent, safe, table, wrote
 from nashc.report.written import DESIGN, PARETO_PAGE, REPORT, design_page, pareto_page, write_page
 
@@ -67,7 +67,9 @@ def strategy_shown(name: str, job: Job, epochs: float, images: int | None, folde
     """Search and train one network by a strategy, and say what it cost."""
     job.check()
     with progress_bar() as progress:
-        found, done = run_strategy(name, job, epochs, images, folder, progress)
+        found, done, held_out = run_strategy(name, job, epochs, images, folder, progress)
+    if held_out:
+        note_held_out(job.data, held_out)
     stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in found.cpu_seconds.items())
     lines = [
         f"network   {found.architecture}",
@@ -104,6 +106,9 @@ def search_report(made: Pareto, folder: Path) -> Group:
     parts += [shown, Text(LEGEND, style="dim")]
     if any(pair.accuracy is None for pair in made.pairs):
         parts.append(Text(f"Weights of models without an accuracy are random: nashc train {safe(str(folder))}"))
+    apart = trained_apart(made.pairs)
+    if apart:
+        parts.append(Text(f"note: {apart}", style="yellow"))
     if len(found) < job.candidates:
         parts.append(Text(f"note: {len(found)} of {job.candidates} candidates were scored", style="yellow"))
     slow = [pair.folder for pair in made.pairs if pair.fps < job.min_fps]

@@ -13,6 +13,7 @@ from rich.text import Text
 from nashc.compiler import Progress
 from nashc.errors import NashcError, did_you_mean
 from nashc.nas.architecture import parse
+from nashc.nas.found import Training
 from nashc.nas.job import Job, train_and_test
 from nashc.nas.pairs import Pareto, architecture_of, pair_of, save
 from nashc.nas.pairs import load as load_pareto
@@ -21,7 +22,7 @@ from nashc.nas.recipe import Recipe
 from nashc.nas.search import check_target
 from nashc.nas.space import Space
 from nashc.nas.trained import Lesson, Trained, finished, train_network
-from nashc.report.progress import note, progress_bar
+from nashc.report.progress import note_held_out, progress_bar
 from nashc.report.search import draw_all
 from nashc.report.text import figure, wrote
 
@@ -63,6 +64,7 @@ def train_pairs(folder: Path, wanted: Wanted, names: tuple[str, ...]) -> Pareto:
                 pair_of(done.compiled, pair.candidate, pair.folder, pair.rival),
                 accuracy=done.accuracy,
                 integer_accuracy=done.integer_accuracy,
+                training=Training(wanted.recipe, len(lesson.train), wanted.teacher or ""),
             )
             made = msgspec.structs.replace(made, pairs=tuple(pairs))
             save(made, folder)
@@ -108,7 +110,7 @@ def _lesson(wanted: Wanted, space: Space, folder: Path, progress: Progress | Non
     """The images in memory and, where one is asked for, the trained teacher."""
     train, test, held_out = train_and_test(space, wanted.data, wanted.images)
     if held_out:
-        note(f"{wanted.data} has no images of its own to test on: {len(test):,} are held out")
+        note_held_out(wanted.data, len(test))
     lesson = Lesson(train, test, wanted.recipe)
     if wanted.teacher is None:
         return lesson

@@ -20,6 +20,7 @@ from nashc.nas.build import build
 from nashc.nas.layout import macs
 from nashc.nas.proxies import PROXIES, Candidate, combined
 from nashc.nas.space import OPERATORS, load_space
+from nashc.report.proxies import bench_shown
 
 MIXED = "mixed"
 CASES = [
@@ -146,3 +147,17 @@ def test_a_training_that_is_there_twice_is_no_second_seed(tmp_path):
     path.write_text("\n".join(map(json.dumps, [*rows, rows[0]])))
     (group,) = read_groups(path)
     assert group.noise is None
+
+
+def test_groups_are_told_apart_and_names_that_are_none_are_refused(tmp_path):
+    path, chance = tmp_path / "r.jsonl", Random(0)
+    names = list({str(sample(load_space("resnet-cifar"), chance)) for _ in range(8)})[:5]
+    rows = [
+        ROW | {"architecture": n, "accuracy": 0.1 * i, "resolution": r} for i, n in enumerate(names) for r in (8, 16)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert len({group.name for group in read_groups(path)}) == 2
+    with pytest.raises(NashcError, match="no networks of the space 'mobilenet-cifar'"):
+        bench_shown(str(path), {ROW["data"]: "x"}, ["resnet-cifar", "mobilenet-cifar"], ["flops"])
+    with pytest.raises(NashcError, match="no networks that were trained on 'other'"):
+        bench_shown(str(path), {ROW["data"]: "x", "other": "y"}, [], ["flops"])

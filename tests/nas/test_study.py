@@ -65,6 +65,12 @@ def test_what_is_recorded_is_read_by_all(workers):
     assert workers[2].architectures() == {"8/8:s3", "8/8:c3"}
 
 
+def test_what_another_tool_told_the_study_is_no_candidate(workers):
+    workers[0].study.tell(workers[0].study.ask(), [1.0, 2.0])
+    assert workers[1].scored() == []
+    assert workers[1].architectures() == set()
+
+
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_who_claims_first_has_it_whoever_began_first(workers, order):
     begun = [history.begin() for history in workers]

@@ -1,6 +1,7 @@
 """From a search to trained, quantised and compiled networks: files that agree with each other and with what is said."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import msgspec
@@ -20,9 +21,11 @@ from nashc.nas.pairs import load
 from nashc.nas.recipe import Recipe
 from nashc.nas.search import read_inputs
 from nashc.nas.space import conv_only
+from nashc.nas.strategies.run import divided
 from nashc.nas.train import Images
 from nashc.nas.trained import CHECKPOINT, FLOAT, INTEGER, WEIGHTS, Lesson, finished, train_network
-from nashc.report.search import search_shown
+from nashc.report.search import search_report, search_shown, strategy_shown
+from nashc.report.text import render
 from nashc.report.train import Wanted, train_pairs
 from nashc.runtime import Session
 
@@ -94,13 +97,35 @@ def test_trained_pairs_stay_when_the_search_goes_on(searched):
         assert f'"accuracy":{pair.integer_accuracy}' in (folder / "out" / "pareto.html").read_text()
 
 
+def test_pairs_that_were_trained_apart_are_not_compared_in_silence(searched, tmp_path):
+    asked, folder, _ = searched
+    shutil.copytree(folder / "out", tmp_path / "run")
+    one, other = (p.folder for p in load(tmp_path / "run").pairs)
+    first = Wanted(asked.data, replace(RECIPE, epochs=1))
+    for name, wanted in ((one, first), (other, replace(first, recipe=replace(first.recipe, epochs=2), images=24))):
+        for kept in (WEIGHTS, CHECKPOINT):
+            (tmp_path / "run" / name / kept).unlink(missing_ok=True)
+        made = train_pairs(tmp_path / "run", wanted, (name,))
+    assert [p.training.recipe.epochs for p in made.pairs] == [1, 2]
+    said = "accuracies do not compare: the networks were trained with different epochs, images"
+    assert said in " ".join(render(search_report(made, tmp_path / "run"), 100, color=False).split())
+    assert said in (tmp_path / "run" / "pareto.html").read_text()
+
+
 @pytest.mark.parametrize(
-    "change", [{"folder": "../elsewhere"}, {"folder": "/tmp/x"}, {"candidate": 10**6}, {"rival": 10**6}]
+    ("part", "change"),
+    [
+        ("pairs", {"folder": "../elsewhere"}),
+        ("pairs", {"folder": "/tmp/x"}),
+        ("pairs", {"candidate": 10**6}),
+        ("pairs", {"rival": 10**6}),
+        ("candidates", {"family": "shift"}),
+    ],
 )
-def test_a_result_that_points_elsewhere_is_refused(change, searched, tmp_path):
+def test_a_result_that_points_elsewhere_is_refused(part, change, searched, tmp_path):
     _, folder, _ = searched
     text = json.loads((folder / "out" / "pareto.json").read_text())
-    text["pairs"][0] |= change
+    text[part][0] |= change
     (tmp_path / "pareto.json").write_text(json.dumps(text))
     with pytest.raises(NashcError, match="no result of a search"):
         load(tmp_path)
@@ -135,6 +160,28 @@ def test_splits_of_other_classes_and_too_few_images_are_refused(tmp_path):
     np.savez(tmp_path / "few.npz", x=np.zeros((4, 8, 8, 3), np.uint8), y=np.arange(4) % 2)
     with pytest.raises(NashcError, match="4 images and none to test on"):
         train_and_test(SPACE, str(tmp_path / "few.npz"))
+
+
+def test_a_strategy_says_what_it_held_out_and_leaves_other_searches_alone(searched, tmp_path, capsys):
+    asked, folder, _ = searched
+    space = msgspec.structs.replace(SPACE, recipe=RECIPE)
+    asked = msgspec.structs.replace(asked, space=space, data=str(tmp_path / "x.npz"), proxy="flops")
+    x, y = images(400)
+    np.savez(asked.data, x=x.transpose(0, 2, 3, 1), y=y)
+    strategy_shown("zero-shot", asked, 40, None, tmp_path / "out")
+    assert "has no images of its own to test on: 80 are held out" in capsys.readouterr().err
+    for taken in (tmp_path / "out", folder / "out"):
+        with pytest.raises(NashcError, match="the folder holds another search"):
+            strategy_shown("zero-shot", asked, 40, None, taken)
+
+
+def test_validation_leaves_every_class_some_images_to_train_on():
+    train, validation = divided(TRAIN, len(TRAIN))
+    assert sorted(np.bincount(validation.labels)) == [8] * 4
+    assert len(train) + len(validation) == len(TRAIN)
+    pixels, _ = images(60)
+    with pytest.raises(NashcError, match="1 images of class 10 to train on, and 1 are for validation"):
+        divided(Images(pixels, np.arange(60) % 50), 60)
 
 
 def test_train_refuses_what_would_change_nothing(searched, tmp_path, capsys):

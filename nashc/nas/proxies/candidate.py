@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from nashc.nas.architecture import Architecture
-from nashc.nas.build import HybridNet, NormedLayer, build, memory_format
+from nashc.nas.build import HybridNet, NormedLayer, build
 from nashc.nas.layout import Step, layout, macs
 from nashc.nas.space import Space
 from nashc.registry import Registry
@@ -42,7 +42,7 @@ class Candidate:
     def net(self) -> HybridNet:
         """A new network with the weights that training starts from, in training mode."""
         made = build(self.architecture, self.space, self.seed).train()
-        made.to(memory_format=memory_format(made))  # type: ignore[call-overload]
+        made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return made
 
     def generator(self) -> torch.Generator:

@@ -155,7 +155,8 @@ def _search(task: Task, ledger: Ledger, net: MixedNet) -> list[Tensor]:
         ledger.trained(recipe.batch, trainer.work)
         index = np.random.default_rng([task.seed, step]).permutation(len(task.validation))[:batch]
         trainer.work = 0
-        loss = trainer.loss(task.validation.batch(index), task.validation.labels[index])
+        x, labels = task.validation.batch(index), task.validation.labels[index]
+        loss = trainer.loss(x.to(trainer.device), labels.to(trainer.device))
         ledger.trained(batch, trainer.work)
         trainer.work = 0
         if not isfinite(float(loss.detach())):

@@ -9,8 +9,9 @@ from random import Random
 import numpy as np
 
 from nashc.compiler import Progress, check_out
+from nashc.errors import NashcError
 from nashc.nas.architecture import sample
-from nashc.nas.job import Job, train_and_test
+from nashc.nas.job import JOB_FILE, Job, train_and_test
 from nashc.nas.layout import total_macs
 from nashc.nas.search import pricing
 from nashc.nas.strategies.task import STRATEGIES, Outcome, Task
@@ -25,10 +26,18 @@ VALIDATION = 1000
 
 
 def divided(train: Images, count: int) -> tuple[Images, Images]:
-    """Training and validation images from the first `count`; as many of every class in the latter."""
+    """Training and validation images from the first `count`; as many of every class in the latter.
+
+    Raises NashcError where that would leave a class none to train on.
+    """
     labels = train.labels.numpy()[:count]
-    classes = np.unique(labels)
+    classes, counts = np.unique(labels, return_counts=True)
     each = max(1, min(VALIDATION, len(labels) // 5) // len(classes))
+    if counts.min() <= each:
+        raise NashcError(
+            f"{counts.min()} images of class {classes[counts.argmin()]} to train on, and {each} are for validation",
+            where="training data", hint="give more images",
+        )  # fmt: skip
     kept = np.concatenate([np.flatnonzero(labels == c)[:each] for c in classes])
     rest = np.setdiff1d(np.arange(len(labels)), kept)
     first = Images(train.pixels[rest], labels[rest])
@@ -44,13 +53,15 @@ def median_macs(job: Job) -> float:
 
 def run_strategy(
     name: str, job: Job, epochs: float, images: int | None, folder: Path, progress: Progress | None = None
-) -> tuple[Outcome, Trained]:
-    """Search one network, train it and write its files to the folder.
+) -> tuple[Outcome, Trained, int]:
+    """Search one network, train it and write its files to the folder; and how many images had to be held out.
 
     The budget, search and training together, is that of `epochs` passes over the images of a network of median size.
     """
     check_out(folder)
-    everything, test, _ = train_and_test(job.space, job.data, images)
+    if (folder / WEIGHTS).exists() or (folder / JOB_FILE).exists():
+        raise NashcError("the folder holds another search", where=str(folder), hint="give another -o, or delete it")
+    everything, test, held_out = train_and_test(job.space, job.data, images)
     train, validation = divided(everything, len(everything))
     test = Images(test.pixels, test.labels.numpy(), train)
     if progress is not None:
@@ -64,4 +75,5 @@ def run_strategy(
     save(found.net, folder / WEIGHTS)
     lesson = Lesson(train, test, task.recipe)
     seconds = sum(found.cpu_seconds.values())
-    return found, delivered(found.net.eval(), job, lesson, folder, seconds, progress)
+    done = delivered(found.net.eval(), job, lesson, folder, seconds, progress)
+    return found, done, len(test) if held_out else 0

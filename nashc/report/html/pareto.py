@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from nashc.errors import NashcError
-from nashc.nas.found import Found, Pair
+from nashc.nas.found import Found, Pair, trained_apart
 from nashc.report.html.names import shown
 from nashc.report.text import figure
 
@@ -73,7 +73,7 @@ def pareto_data(path: Path, page: Path) -> Data:
         "name": f"{shown(made.job.space.name)} for {shown(made.job.target)}",
         "text": f"{len(found):,} candidates, scored by '{shown(made.job.proxy)}'. Scores are ranks among all, no "
         "accuracies; FPS of a candidate is the coarse stage's, which a design may not reach, FPS of a pair that of its "
-        "design.",
+        "design." + (f" Of the pairs {apart}." if (apart := trained_apart(made.pairs)) else ""),
         "x": "score", "y": f"FPS on {shown(made.job.target)}",
         "groups": ["convolutions alone", "hybrids"],
         "points": [
