@@ -10,7 +10,6 @@ import msgspec
 
 from nashc.nas.recipe import Recipe
 
-
 Family = Literal["hybrid", "conv"]
 """Networks of the whole space, and of its convolutions alone."""
 

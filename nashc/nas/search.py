@@ -23,6 +23,7 @@ from nashc.compiler import Progress
 from nashc.errors import NashcError
 from nashc.nas.architecture import Architecture, parse, sample, with_operator
 from nashc.nas.evolve import propose
+from nashc.nas.found import Family
 from nashc.nas.job import SCORED_ON, Job, open_images
 from nashc.nas.layout import total_macs
 from nashc.nas.network import network_of
@@ -35,7 +36,7 @@ from nashc.search.survey import Survey
 
 HYBRID: Final = "hybrid"
 CONV: Final = "conv"
-FAMILIES = (HYBRID, CONV)
+FAMILIES: tuple[Family, ...] = (HYBRID, CONV)
 SAMPLES = 6
 """Random networks of the space whose best options make the tables of the survey; and as many of each operator alone."""
 

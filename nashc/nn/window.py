@@ -167,7 +167,7 @@ class SoundConv2d(nn.Conv2d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if torch.is_grad_enabled():
             input, weight = sound(input, weight, self.stride)
-        y: Tensor = super()._conv_forward(input, weight, bias)  # type: ignore[no-untyped-call]
+        y: Tensor = super()._conv_forward(input, weight, bias)
         return y
 
 
