@@ -47,7 +47,7 @@ def encode_shift(
     scale None takes max |w| of each output channel, so that its largest weight is exactly one code (1 for a channel
     of zeros or float32 subnormals). Terms are greedy: each takes the power of two nearest to what the earlier ones
     left. rounding "nearest" minimises |error| and may round to 0; "log" rounds log2|w| as DeepShift does
-    (arXiv 1905.13298) and keeps 0 for exact zeros alone. A value beyond the range saturates.
+    (arXiv 1905.13298), the first term to 0 for exact zeros alone. A value beyond the range saturates.
     """
     w = np.asarray(weights, dtype=np.float64)
     if not np.isfinite(w).all():
@@ -67,12 +67,12 @@ def encode_shift(
     rest = w / _per_channel(scale32, w.shape)
     codes = np.zeros((terms, *w.shape), dtype=np.int8)
     for term in range(terms):
-        codes[term] = _nearest_codes(rest, pmax, rounding)
+        codes[term] = _nearest_codes(rest, pmax, rounding, first=term == 0)
         rest = rest - term_values(codes[term])
     return codes, scale32
 
 
-def _nearest_codes(values: NDArray[np.float64], pmax: int, rounding: str) -> NDArray[np.int8]:
+def _nearest_codes(values: NDArray[np.float64], pmax: int, rounding: str, *, first: bool) -> NDArray[np.int8]:
     magnitude = np.abs(values)
     if rounding == "log":
         with np.errstate(divide="ignore"):
@@ -82,7 +82,7 @@ def _nearest_codes(values: NDArray[np.float64], pmax: int, rounding: str) -> NDA
         fraction, e = np.frexp(magnitude)
         exponent = np.where(fraction < 0.75, e - 1, e).astype(np.float64)
     p = np.clip(-exponent, 0, pmax)
-    zero = magnitude == 0 if rounding == "log" else magnitude < 0.5 * 2.0**-pmax
+    zero = magnitude == 0 if rounding == "log" and first else magnitude < 0.5 * 2.0**-pmax
     return np.where(zero, 0, np.sign(values) * (p + 1)).astype(np.int8)
 
 

@@ -20,6 +20,10 @@ from nashc.runtime import Session
 
 OPSET = 21
 """DequantizeLinear of 4-bit weights came with it."""
+RESIZES_BY_COORDINATES = 11
+"""Since this opset Resize says which pixel comes from where."""
+SAME = 1e-3
+"""Of an output's size: how far a model at another opset may be from what it was."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def metadata_of(path: str | Path) -> dict[str, str]:
 
 def original(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], name: str, where: str) -> Original:
     """The same for a model in memory."""
-    proto = _at_opset(proto, where)
+    given, proto = proto, _at_opset(proto, where)
     _refuse_quantised(proto, where)
     simplified = simplify(checked(proto), shapes)
     network = import_ir(simplified, name).network
@@ -68,6 +72,8 @@ def original(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], name
     value = next(v for v in proto.graph.input if v.name == cut.inputs[0] and v.name not in stored)
     if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         raise NashcError(f"input '{value.name}' is not float32", where=where, hint="give the float model")
+    if proto is not given:
+        _refuse_another(given, proto, value.name, cut.shapes[value.name], where)
     sizes = value.type.tensor_type.shape.dim
     batch = (sizes[0].dim_param or "batch") if len(sizes) and not sizes[0].dim_value > 0 else ""
     return Original(name, proto, cut, network, cut.inputs[0], batch)
@@ -90,9 +96,54 @@ def _at_opset(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
             where=where,
             hint=f"export the model with opset {OPSET}",
         ) from None
+    if version < RESIZES_BY_COORDINATES:
+        _resize_as_before(made, where)
     del made.metadata_props[:]
     made.metadata_props.extend(proto.metadata_props)
     return made
+
+
+def _resize_as_before(made: onnx.ModelProto, where: str) -> None:
+    """Say what older sets meant by Upsample and Resize, and the converter forgets: pixel i comes from i / scale, and
+    the nearest one is the one before it, or after it where the map shrinks (as onnxruntime has it).
+
+    Raises NashcError where one node does both.
+    """
+    stored = {tensor.name: tensor for tensor in made.graph.initializer}
+    constants = [n for n in made.graph.node if n.op_type == "Constant" and n.attribute[0].HasField("t")]
+    stored |= {n.output[0]: n.attribute[0].t for n in constants}
+    for node in made.graph.node:
+        if node.op_type != "Resize" or node.domain not in ("", "ai.onnx"):
+            continue
+        found = stored.get(node.input[2]) if len(node.input) > 2 else None
+        scales = None if found is None else onnx.numpy_helper.to_array(found)
+        if scales is None or ((scales > 1).any() and (scales < 1).any()):
+            raise NashcError(
+                f"node '{node.name}' (Resize) cannot be brought to opset {OPSET}", where=where,
+                hint=f"export the model with opset {OPSET}",
+            )  # fmt: skip
+        nearest = "ceil" if (scales < 1).any() else "floor"
+        said = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": nearest}
+        kept = [a for a in node.attribute if a.name not in said]
+        del node.attribute[:]
+        node.attribute.extend([*kept, *(onnx.helper.make_attribute(name, text) for name, text in said.items())])
+
+
+def _refuse_another(
+    given: onnx.ModelProto, made: onnx.ModelProto, name: str, shape: tuple[int, ...], where: str
+) -> None:
+    """Raises NashcError where a conversion gave another function: all that follows would be compared with that one."""
+    x = {name: np.random.default_rng(0).normal(size=shape).astype(np.float32)}
+    wanted, found = (Session(model, threads=1).run(x) for model in (given, made))
+    for output, value in wanted.items():
+        if value.dtype.kind != "f":
+            continue
+        size = float(np.abs(value[np.isfinite(value)]).max(initial=0.0))
+        if not np.allclose(found[output], value, rtol=SAME, atol=SAME * size, equal_nan=True):
+            raise NashcError(
+                f"brought to opset {OPSET} it computes another '{output}'", where=where,
+                hint=f"export the model with opset {OPSET}",
+            )  # fmt: skip
 
 
 def _refuse_quantised(proto: onnx.ModelProto, where: str) -> None:

@@ -36,7 +36,8 @@ FEW_INPUTS = 64
 class Rounded:
     """Weights of a layer as levels of its type.
 
-    levels [M, ...], int16, index kind.levels; scale [M] and bias [M] are of the output channel.
+    levels [M, ...], int16, index kind.levels; scale [M] and bias [M] are of the output channel. Of a transposed
+    convolution with groups, M is those of one group: the groups share scales, and the bias has all channels.
     """
 
     kind: LayerType
@@ -81,14 +82,15 @@ def plain(kind: LayerType, weights: Array, bias: Array | None) -> Rounded:
 
 def integer_bias(rounded: Rounded, x_scale: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The bias of a convolution as int32, and what 1 of it is, for inputs of that step."""
-    unit = rounded.scale * np.float32(x_scale)
+    unit = np.tile(rounded.scale * np.float32(x_scale), len(rounded.bias) // len(rounded.scale))
     return np.rint(rounded.bias.astype(np.float64) / unit).astype(np.int32), unit
 
 
 def with_integer_bias(rounded: Rounded, x_scale: float) -> Rounded:
     """A convolution whose bias is what int32 can say. Where it is too large for that beside weights so small (a channel
     that batch normalisation has switched off), the scale grows and the weights are rounded anew."""
-    least = np.maximum(np.abs(rounded.bias.astype(np.float64)) / LARGEST_BIAS, TINY) / x_scale
+    largest = np.abs(rounded.bias.astype(np.float64)).reshape(-1, len(rounded.scale)).max(axis=0)
+    least = np.maximum(largest / LARGEST_BIAS, TINY) / x_scale
     scale = np.maximum(rounded.scale, least.astype(np.float32))
     shape = (-1,) + (1,) * (rounded.levels.ndim - 1)
     shares = (rounded.scale.astype(np.float64) / scale).reshape(shape)

@@ -20,7 +20,7 @@ from nashc.errors import NashcError
 from nashc.hybridize.statistics import Window
 from nashc.importer.group import Group
 from nashc.importer.layout import Layout
-from nashc.importer.ops import MOVES, RENAMES, has_weights
+from nashc.importer.ops import KEEPS_VALUES, RENAMES, has_weights
 from nashc.importer.partition import groups
 from nashc.ops import DOMAIN
 from nashc.ops.adder_conv import STEP
@@ -28,11 +28,10 @@ from nashc.passes.graph import array, is_constant, is_op, mark_constants, new_in
 from nashc.passes.window import window
 
 Array = NDArray[Any]
-EXACT_MOVES = tuple(op for op in MOVES if op not in ("Resize", "Upsample", "Expand", "Pad"))
-KEEPS_STEP = (*EXACT_MOVES, "MaxPool", "GlobalMaxPool", "Identity", "Dropout")
-"""Operators whose outputs are among their inputs."""
 VIEWS = (*RENAMES, "Identity", "Dropout", "Split")
 """Those of them behind which nothing is quantised anew."""
+SAME_STEP = 1e-4
+"""How far steps of adder layers that have to be one may differ: as far as they may be written with other digits."""
 OUTPUT_FUNCTIONS = ("Softmax", "LogSoftmax", "ArgMax", "Sigmoid", "TopK")
 """At the end of a model, what the host makes of the last map: it reads 8 bits and is not quantised itself."""
 
@@ -96,6 +95,12 @@ def staged(model: ir.Model) -> Staged:
             _own_operands(graph, node)
     layout = Layout(graph)
     found = [(group, _stage(group)) for group in groups(graph, layout)]
+    for group, stage in found:
+        if stage.weighted is None and has_weights(group.head) and group.head.domain != DOMAIN:
+            raise NashcError(
+                "its weights have no integer form", where=where(group.head),
+                hint="export it with float32 weights, and a Gemm without transA",
+            )  # fmt: skip
     inputs = tuple(v.name or "" for v in graph.inputs if v.name not in graph.initializers and v.uses())
     outputs = tuple(v.name or "" for v in graph.outputs if not is_constant(v))
     shapes: dict[str, tuple[int, ...]] = {}
@@ -134,7 +139,12 @@ def _adder_scales(graph: ir.Graph, steps: Mapping[str, str]) -> dict[str, float]
             scale = 0.0
         if not 0 < scale < np.inf:
             raise NashcError(f"metadata {STEP} is '{text[:40]}'", where=where(node), hint="remove it")
-        found[steps[x.name]] = scale
+        known = found.setdefault(steps[x.name], scale)
+        if abs(known - scale) > SAME_STEP * scale:
+            raise NashcError(
+                f"trained with the step {scale:g}, and another layer on the same values with {known:g}",
+                where=where(node), hint="fine-tune it again: values that are concatenated share their step",
+            )  # fmt: skip
     return found
 
 
@@ -143,6 +153,16 @@ def _own_operands(graph: ir.Graph, node: ir.Node) -> None:
     bias = array(given)
     if weights is None or (given is not None and bias is None):
         return
+    if is_op(node, "Gemm"):  # integers have no factors beside their scales
+        alpha, beta = (node.attributes.get_float(name, 1.0) for name in ("alpha", "beta"))
+        weights = weights * weights.dtype.type(alpha)
+        bias = bias if bias is None else bias * bias.dtype.type(beta)
+        for name in ("alpha", "beta"):
+            node.attributes.pop(name, None)
+    if is_op(node, "MatMul") and weights.ndim > 2 and has_weights(node):
+        rank = static_shape(node.inputs[0]) if node.inputs[0] is not None else None
+        if rank is not None and len(rank) >= weights.ndim:
+            weights = weights.reshape(weights.shape[-2:])
     node.replace_input_with(1, new_initializer(graph, f"{node.name}_weight", weights))
     if is_op(node, "MatMul") or (bias is None and not is_op(node, "Conv")):
         return
@@ -176,22 +196,22 @@ def _weighted(node: ir.Node) -> Weighted | None:
         return None
     weights, bias = array(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
     out, x = static_shape(node.outputs[0]), static_shape(node.inputs[0])  # type: ignore[arg-type]
+    groups = node.attributes.get_int("group", 1) if is_op(node, "ConvTranspose") else 1
     if weights is None or weights.dtype != np.float32 or out is None or x is None:
         return None
-    if bias is not None and (array(bias) is None or static_shape(bias) != (weights.shape[_axis(node)],)):
-        return None
+    if bias is not None and static_shape(bias) != (weights.shape[_axis(node)] * groups,):
+        bias = None  # one of every output is added as it is
     names = ((node.inputs[1].name or "") if node.inputs[1] else "", (bias.name or "") if bias is not None else "")
     axis = _axis(node)
     if is_op(node, "Conv"):
         macs = int(np.prod(out)) * int(np.prod(weights.shape[1:]))
         return Weighted(node.name or "", "Conv", *names, axis, _window(node), macs)
     if is_op(node, "Gemm"):
-        plain = node.attributes.get_int("transA", 0) == 0 and node.attributes.get_float("alpha", 1.0) == 1.0
-        plain = plain and node.attributes.get_float("beta", 1.0) == 1.0
+        plain = node.attributes.get_int("transA", 0) == 0
         return Weighted(node.name or "", "Gemm", *names, axis, None, weights.size) if plain else None
     if is_op(node, "MatMul") and weights.ndim == 2:
         return Weighted(node.name or "", "MatMul", *names, axis, None, int(np.prod(out)) * weights.shape[0])
-    if is_op(node, "ConvTranspose") and node.attributes.get_int("group", 1) == 1:
+    if is_op(node, "ConvTranspose"):
         macs = int(np.prod(x)) * int(np.prod(weights.shape[1:]))
         return Weighted(node.name or "", "ConvTranspose", *names, axis, None, macs)
     return None
@@ -228,7 +248,7 @@ def _classes(
             name = value.name or ""
             if name not in stage.outputs or (value.dtype is not None and value.dtype != ir.DataType.FLOAT):
                 continue
-            if alone and known and is_op(group.head, *KEEPS_STEP):
+            if alone and known and is_op(group.head, *KEEPS_VALUES):
                 parent[name] = root(stage.inputs[0])
                 for other in stage.inputs[1:]:
                     parent[root(other)] = root(stage.inputs[0])

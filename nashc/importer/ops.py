@@ -34,6 +34,9 @@ MOVES = (
     "Concat", "Split", "Slice", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Upsample", "Pad",
     "DepthToSpace", "SpaceToDepth", "Expand", "Tile", "Gather",
 )  # fmt: skip
+EXACT_MOVES = tuple(op for op in MOVES if op not in ("Resize", "Upsample", "Expand", "Pad"))
+KEEPS_VALUES = (*EXACT_MOVES, "MaxPool", "GlobalMaxPool", "Identity", "Dropout")
+"""Operators whose outputs are among their inputs: quantised alike, they need no step of their own."""
 QUANTIZE = ("QuantizeLinear", "DequantizeLinear")
 
 RELABELLING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")

@@ -117,10 +117,12 @@ def adder_conv2d_weight_gradient(
     dilation: Sequence[int],
     groups: int,
 ) -> Tensor:
-    """dw = sum over n, o of dy * (x - w) (equation 5), in the shape of weight.
+    """dw = sum over n, o of dy * (x - w) (equation 5), in the shape of weight; float32 for narrower types, whose range
+    its sums leave.
 
     On the CPU a few images at a time: torch's convolution copies its operands into a layout of its own.
     """
+    grad, x, weight = (t.to(_wide(weight.dtype)) for t in (grad, x, weight))
     dw = -weight.contiguous() * grad.sum((0, 2, 3)).view(-1, 1, 1, 1)
     images = max(1, x.shape[0])
     if x.device.type == "cpu":
@@ -135,7 +137,11 @@ def adder_conv2d_weight_gradient(
 
 @adder_conv2d_weight_gradient.register_fake
 def _(grad: Tensor, x: Tensor, weight: Tensor, *_: Any) -> Tensor:
-    return weight.new_empty(weight.shape)
+    return weight.new_empty(weight.shape, dtype=_wide(weight.dtype))
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in NARROW else dtype
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -153,6 +159,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         dw = adder_conv2d_weight_gradient(grad, x, weight, stride, pads, dilation, groups)
         if ctx.eta is not None:
             dw = dw * (ctx.eta * dw.numel() ** 0.5 / torch.linalg.vector_norm(dw).clamp_min(1e-12))
+        dw = dw.to(weight.dtype)
     return dx, dw, None, None, None, None, None
 
 
@@ -193,7 +200,7 @@ def _forward(
     groups: int,
 ) -> Tensor:
     """y in torch, tap by tap with cdist: memory for one copy of x and of y at a time; sums at least in float32."""
-    wide = torch.float32 if x.dtype in NARROW else x.dtype
+    wide = _wide(x.dtype)
     n, m, *sizes = y.shape
     total = y.new_zeros((groups, n * sizes[0] * sizes[1], m // groups), dtype=wide)
     for under, filters in _taps(pad(x, pads).to(wide), weight.to(wide), sizes, stride, dilation, groups):
@@ -212,7 +219,7 @@ def _input_gradient(
     groups: int,
 ) -> Tensor:
     """dx in torch, one tap and output channel at a time: memory for a few copies of x."""
-    wide = torch.float32 if x.dtype in NARROW else x.dtype
+    wide = _wide(x.dtype)
     padded = pad(x, pads).to(wide)
     dx = torch.zeros_like(padded)
     dy = _grouped(grad.to(wide), groups)

@@ -78,6 +78,7 @@ def convert(module: nn.Module, plan: Mapping[str, str | Choice]) -> nn.Module:
     swapped = {name: choice for name, choice in chosen.items() if not isinstance(choice, Conv)}
     for name in swapped:
         _check_swap(name, convs, chosen)
+        _check_alone(name, module, convs[name])
     made = copy.deepcopy(module)
     return replace(made, lambda name, layer: _made(name, layer, swapped[name]) if name in swapped else layer)
 
@@ -134,10 +135,15 @@ def _check_swap(name: str, convs: Mapping[str, nn.Module], chosen: Mapping[str, 
     if any(getattr(conv, kind, None) for kind in hooks):
         raise NashcError("the layer has hooks, which a swap would lose", where=name, hint="attach them afterwards")
     for other, layer in convs.items():
-        if layer is conv:
-            if chosen.get(other, CHOICES["conv"]) != chosen[name]:
-                raise NashcError(f"the layer is also '{other}'", where=name, hint="give both names the same operator")
-        elif layer.weight is conv.weight:
+        if layer is conv and chosen.get(other, CHOICES["conv"]) != chosen[name]:
+            raise NashcError(f"the layer is also '{other}'", where=name, hint="give both names the same operator")
+
+
+def _check_alone(name: str, module: nn.Module, conv: nn.Module) -> None:
+    """No parameter of the layer is another layer's, too."""
+    own = {id(p) for p in conv.parameters()}
+    for other, layer in module.named_modules(remove_duplicate=False):
+        if layer is not conv and any(id(p) in own for p in layer.parameters(recurse=False)):
             raise NashcError(f"the weights are shared with '{other}'", where=name, hint="leave both as they are")
 
 
@@ -148,6 +154,7 @@ def _made(name: str, conv: nn.Module, choice: Choice) -> nn.Module:
     except NashcError as error:
         where = f"{name} ({error.where})" if error.where else name
         raise NashcError(error.what, where=where, hint=error.hint) from None
-    for parameter in made.parameters():
-        parameter.requires_grad_(conv.weight.requires_grad)
+    for own, parameter in made.named_parameters(recurse=False):
+        source = conv.bias if own == "bias" and conv.bias is not None else conv.weight
+        parameter.requires_grad_(source.requires_grad)
     return made

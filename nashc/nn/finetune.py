@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from math import cos, pi
 from pathlib import Path
@@ -26,11 +26,14 @@ from torch import Tensor
 
 from nashc.errors import NashcError
 from nashc.files import replacing
+from nashc.importer.ops import KEEPS_VALUES
 from nashc.nn.adder_norm import AdderNorm, Rounding
 from nashc.nn.augment import moved_and_flipped
 from nashc.nn.distill import Distillation
-from nashc.nn.graph import Graph
+from nashc.nn.graph import Graph, Step, node_names
 from nashc.nn.weights import read_checkpoint
+from nashc.ops import DOMAIN
+from nashc.ops.adder_conv import STEP
 
 Array = NDArray[Any]
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -45,11 +48,6 @@ TIMED_STEPS = 5
 LARGEST_VALUES = 2**26
 """Elements of one layer's map over the images of the start: fewer images where maps are large."""
 CHECKPOINT = "finetune.safetensors"
-MOVES = (
-    "MaxPool", "GlobalMaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout",
-    "Slice", "DepthToSpace", "SpaceToDepth",
-)  # fmt: skip
-"""Operators whose outputs are elements of their first input."""
 
 
 class Images(Protocol):
@@ -146,10 +144,14 @@ class _Run:
         self.teacher, self.student = Graph(model).eval().requires_grad_(False), Graph(model)
         _check(self.teacher, adders, images, options)
         self.layers = {name: self._swapped(name) for name in self.teacher.steps if name in set(adders)}
-        self.read = {name: self._source(name) for name in self.layers}
-        self.roundings = {value: Rounding() for value in dict.fromkeys(self.read.values())}
-        for value, rounding in self.roundings.items():
-            self.student.round_value(value, rounding)
+        self.sources = {name: self._sources(name) for name in self.layers}
+        self.roundings = {values: Rounding() for values in dict.fromkeys(self.sources.values())}
+        for values, rounding in self.roundings.items():
+            for value in values:
+                self.student.round_value(value, rounding)
+        for step in self.student.steps.values():
+            if step.op == f"{DOMAIN}.AdderConv" and step.node in _with_steps(model):
+                self.student.weight(step.inputs[1]).requires_grad_(False)  # trained already, to whole steps
         self.step, self.match = 0, dict.fromkeys(self.layers, 0.0)
         self.per_epoch = len(images) // options.batch
         self.steps = options.epochs * self.per_epoch
@@ -167,13 +169,21 @@ class _Run:
         self.student.swap(name, layer)
         return layer
 
-    def _source(self, name: str) -> str:
-        """The value whose step the layer's input has: moves keep it."""
-        makers = {out: step for step in self.teacher.steps.values() for out in step.outputs}
-        value = self.teacher.steps[name].inputs[0]
-        while value in makers and makers[value].op in MOVES:
-            value = makers[value].inputs[0]
-        return value
+    def _sources(self, name: str) -> tuple[str, ...]:
+        """The values whose step the layer's input has, as moves keep it, and what is moved together shares it: those of
+        them that are no move's result, in the model's order."""
+        moves = [step for step in self.teacher.steps.values() if step.op in KEEPS_VALUES]
+        together = [{*(v for v in self._moved(step)), *step.outputs} for step in moves]
+        found = {self.teacher.steps[name].inputs[0]}
+        while grown := [values for values in together if values & found and not values <= found]:
+            found |= set().union(*grown)
+        made = {out for step in moves for out in step.outputs}
+        order = [*self.teacher.inputs, *(out for step in self.teacher.steps.values() for out in step.outputs)]
+        return tuple(value for value in order if value in found - made)
+
+    def _moved(self, step: Step) -> Sequence[str]:
+        """What a move moves: its first input; a Concat's are all that are computed."""
+        return [v for v in step.inputs if not self.teacher.is_stored(v)] if step.op == "Concat" else step.inputs[:1]
 
     def some(self, count: int) -> Tensor:
         """So many images, drawn once for the whole run."""
@@ -229,8 +239,6 @@ class _Run:
     def epoch(self, progress: Callable[[Progress], None] | None) -> None:
         """All images once, or what is left of the steps. Its random numbers depend on nothing before it."""
         number = self.step // self.per_epoch
-        if not self.quantised and number >= round(self.steps / self.per_epoch * (1 - self.options.quantised)):
-            self.quantise()
         rng = np.random.default_rng([self.options.seed, number])
         order = rng.permutation(len(self.images))[: self.per_epoch * self.options.batch]
         begin, sums = time.perf_counter(), np.zeros(2)
@@ -238,6 +246,9 @@ class _Run:
         for i, chosen in enumerate(order.reshape(self.per_epoch, -1)):
             if self.step == self.steps:
                 break
+            if not self.quantised and self.step >= round(self.steps * (1 - self.options.quantised)):
+                self.quantise()
+                self.student.train()
             loss, *parts = self.loss(self._batch(np.sort(chosen), rng))
             if not np.isfinite(parts).all():
                 raise NashcError(
@@ -271,10 +282,11 @@ class _Run:
         """From now on adder layers read bytes and have byte weights, at steps that suit what they read now."""
         self.student.eval()
         batch = self.some(START_IMAGES)
-        for value, rounding in self.roundings.items():
-            step = rounding.measure(self.student.values([batch], [value])[value])
+        for values, rounding in self.roundings.items():
+            seen = self.student.values([batch], values)
+            step = rounding.measure(torch.cat([seen[value].flatten() for value in values]))
             for name, layer in self.layers.items():
-                if self.read[name] == value:
+                if self.sources[name] == values:
                     layer.round_to(step)
 
     @torch.no_grad()
@@ -282,11 +294,13 @@ class _Run:
         """With the statistics that the final weights have on images as they are."""
         if self.options.quantised and not self.quantised:
             self.quantise()
-        batches = torch.split(self.some(STATISTICS_IMAGES), self.options.batch)
+        images = self.some(STATISTICS_IMAGES)
         self.student.train()
-        for i, batch in enumerate(batches):
+        done = 0
+        for batch in images.tensor_split(max(1, len(images) // self.options.batch)):  # none is a small rest
+            done += len(batch)
             for layer in self.layers.values():
-                layer.momentum = 1 / (i + 1)
+                layer.momentum = len(batch) / done
             self.student(batch)
         self.student.eval()
         shared = {name: float(layer.step) for name, layer in self.layers.items() if layer.step}
@@ -306,7 +320,7 @@ class _Run:
             "sizes": self.sizes,
         }  # fmt: skip
         with replacing(self.options.checkpoint / CHECKPOINT) as written:
-            save_file({n: t.contiguous() for n, t in tensors.items()}, written, {"state": json.dumps(state)})
+            save_file({n: t.clone() for n, t in tensors.items()}, written, {"state": json.dumps(state)})
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one."""
@@ -336,6 +350,12 @@ class _Run:
             if None not in known.values():
                 self.optimiser.state[parameter] = known
         return True
+
+
+def _with_steps(model: onnx.ModelProto) -> set[str]:
+    """Nodes that say at which step they were trained."""
+    nodes = zip(node_names(model.graph), model.graph.node, strict=True)
+    return {name for name, node in nodes if any(p.key == STEP for p in node.metadata_props)}
 
 
 def _tensor(batch: Array) -> Tensor:

@@ -144,6 +144,10 @@ class Graph(nn.Module):
             raise NashcError(f"'{name}' is not stored in the model", where="model")
         return value
 
+    def is_stored(self, name: str) -> bool:
+        """A tensor of the model, no computed value."""
+        return name in self._keys
+
     def is_weight(self, name: str) -> bool:
         """A stored tensor that trains."""
         return isinstance(self._constant(name), nn.Parameter)

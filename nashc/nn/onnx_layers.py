@@ -350,7 +350,13 @@ def resize(
     keep_aspect_ratio_policy: str = "stretch",
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
+    opset: int = 11,
 ) -> Tensor:
+    if opset < 11:  # x and scales alone; as onnxruntime has it
+        scales, roi, coordinate_transformation_mode = roi, None, "asymmetric"
+        nearest_mode = "ceil" if scales is not None and bool((scales < 1).any()) else "floor"
+        if mode == "nearest" and scales is not None and bool((scales < 1).any() and (scales > 1).any()):
+            raise NashcError("one axis shrinks and another grows, which is not known here before opset 11")
     if mode not in ("nearest", "linear") or antialias or keep_aspect_ratio_policy != "stretch":
         raise NashcError(f"mode='{mode}', antialias={antialias}, {keep_aspect_ratio_policy} are not known here")
     chosen = range(x.dim()) if axes is None else axes

@@ -1,7 +1,8 @@
 """Weights that are sums of T signed powers of two, as DeepShift trains them (arXiv 1905.13298).
 
 Form Q keeps real weights and rounds them on the way forward, w = sign(v) * 2^round(log2 |v|), |v| clamped to
-[2^-pmax, 1], an exact 0 staying 0; dv = dw, straight through. Further terms round what the earlier ones left.
+[2^-pmax, 1], an exact 0 staying 0; dv = dw, straight through. Further terms round what the earlier ones left, where
+that is nearer to 2^-pmax than to 0.
 Form PS keeps exponent and sign of every term, w = s * 2^-p, p = round(-shift) in 0..pmax, s = round(sign) in -1..1;
 d shift = dw * w * ln 2, and d sign = dw, both straight through the rounding.
 
@@ -29,7 +30,9 @@ def round_to_codes(weight: Tensor, terms: int, pmax: int) -> Tensor:
         # |rest| = fraction * 2^exponent, fraction in [0.5, 1): log2 rounds down below sqrt(1/2), which no double is
         fraction, exponent = torch.frexp(rest.abs())
         p = ((fraction < 0.5**0.5).to(exponent.dtype) - exponent).clamp_(0, pmax)
-        term.copy_((p + 1) * rest.sign().to(p.dtype))
+        code = (p + 1) * rest.sign().to(p.dtype)
+        # a term that would overshoot is left out; DeepShift's first term never is
+        term.copy_(torch.where(rest.abs() < 2.0 ** -(pmax + 1), 0, code) if i else code)
     return codes
 
 

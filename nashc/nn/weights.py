@@ -22,7 +22,8 @@ def save(module: nn.Module, path: str | Path, said: Mapping[str, str] | None = N
     `said` goes into the file's metadata.
     """
     first = _first_names(module)
-    tensors = {n: t.detach().contiguous().cpu() for n, t in _state(module).items() if first[n] == n}
+    tensors = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format)  # parts of one memory are two tensors
+               for n, t in _state(module).items() if first[n] == n}  # fmt: skip
     with replacing(path) as written:
         save_file(tensors, written, None if said is None else dict(said))
 
@@ -79,9 +80,13 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _first_names(module: nn.Module) -> dict[str, str]:
-    """For each name the first one of the same tensor."""
-    first: dict[int, str] = {}
-    return {name: first.setdefault(id(tensor), name) for name, tensor in _state(module).items()}
+    """For each name the first one of the same tensor, or of another one on the same memory."""
+    first: dict[tuple[object, ...], str] = {}
+    found = {}
+    for name, t in _state(module).items():
+        own = (t.data_ptr(), t.shape, t.stride(), t.dtype, t.device) if t.numel() and not t.is_meta else (id(t),)
+        found[name] = first.setdefault(own, name)
+    return found
 
 
 def _problems(state: dict[str, Tensor], first: dict[str, str], found: dict[str, Tensor]) -> Iterator[str]:

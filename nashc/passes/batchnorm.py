@@ -56,7 +56,7 @@ def _fold(model: ir.Model, node: ir.Node, norm: ir.Node) -> bool:
         return False
     scale, shift = parameters
     beta = node.attributes.get_float("beta", 1.0) if node.op_type == "Gemm" else 1.0
-    if bias is not None and bias.size != 1 and bias.shape[-1] != scale.size:  # a column is a bias of rows
+    if bias is not None and bias.size != 1 and (bias.shape[-1], bias.size) != (scale.size,) * 2:  # a bias of rows
         return False
     folded_bias = shift if bias is None else scale * beta * bias.astype(np.float64).reshape(-1) + shift
     folded = _scaled(node, weight, scale)

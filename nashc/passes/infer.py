@@ -179,10 +179,13 @@ def _drop_windows_in_padding(node: ir.Node, out: ir.Value) -> None:
     if not is_op(node, "MaxPool", "AveragePool", "LpPool") or not node.attributes.get_int("ceil_mode", 0):
         return
     shape, source = static_shape(out), static_shape(node.inputs[0]) if node.inputs[0] is not None else None
-    if shape is None or source is None or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+    auto_pad = node.attributes.get_string("auto_pad", "NOTSET")
+    if shape is None or source is None or auto_pad not in ("NOTSET", "VALID"):
         return
     axes = len(source) - 2
-    strides, pads = node.attributes.get_ints("strides", [1] * axes), node.attributes.get_ints("pads", [0] * 2 * axes)
+    none = [0] * 2 * axes
+    strides = node.attributes.get_ints("strides", [1] * axes)
+    pads = node.attributes.get_ints("pads", none) if auto_pad == "NOTSET" else none
     sizes = zip(shape[2:], source[2:], strides, pads[:axes], strict=True)
     out.shape = ir.Shape((*shape[:2], *(n - ((n - 1) * s >= size + pad) for n, size, s, pad in sizes)))
 

@@ -94,6 +94,16 @@ MODELS: dict[str, onnx.ModelProto] = {
         f"{STEM} b = Conv<strides=[2,2]>(r, w2) f = Flatten(b) y = Gemm<alpha=0.5>(f, w3, b3)",
         "7", **STEM_WEIGHTS, w2=(4, 8, 3, 3), w3=(36, 7), b3=(7,),
     ),
+    "grouped transposed convolution": _model(
+        f"{STEM} t = ConvTranspose<strides=[2,2],group=4>(r, w3, b3) y = Conv(t, w4)",
+        "6,16,16", **STEM_WEIGHTS, w3=(8, 3, 2, 2), b3=(12,), w4=(6, 12, 1, 1),
+    ),
+    "gemm with factors": _model(
+        f"{STEM} g = GlobalAveragePool(r) f = Flatten(g) z = Gemm<alpha=2.0,beta=0.5>(f, w3, b3) q = Relu(z)"
+        " y = Gemm<alpha=-0.5,transB=1>(q, w4)",
+        "5", **STEM_WEIGHTS, w3=(8, 7), b3=(7,), w4=(5, 7),
+    ),
+    "matrix with more axes": _model(f"{STEM} z = MatMul(r, w2) y = Relu(z)", "8,8,5", **STEM_WEIGHTS, w2=(1, 1, 8, 5)),
     "transposed convolution": _model(
         f"{STEM} b = Conv{P}(r, w2) t = ConvTranspose<strides=[2,2]>(b, w3, b3) v = Relu(t) y = Conv(v, w4)",
         "6,16,16", **STEM_WEIGHTS, w2=(8, 8, 3, 3), w3=(8, 5, 2, 2), b3=(5,), w4=(6, 5, 1, 1),

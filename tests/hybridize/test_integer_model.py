@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import MODELS, STEM, STEM_WEIGHTS, Converted, converted, images
 from nashc.ops import decode_shift
+from nashc.ops.adder_conv import STEP
 from onnx import numpy_helper
 from onnx_nets import check_network, net
 
 from nashc.core.network import Network
+from nashc.errors import NashcError
 from nashc.hybridize.choose import retyped
 from nashc.hybridize.layer_types import TYPES
 from nashc.hybridize.original import original
@@ -272,7 +274,8 @@ def test_layers_that_share_weights_get_their_own():
 
 
 @pytest.mark.parametrize("bias", ["computed", "of pixels"])
-def test_a_gemm_whose_bias_is_none_of_its_channels_stays_float(bias):
+def test_a_bias_that_is_none_of_the_channels_is_added_as_it_is(bias):
+    """Where it is computed the node is the host's, and stays float."""
     body = f"{STEM} t = Transpose<perm=[0,2,3,1]>(r) f = Reshape(t, shape) y = Gemm(f, w2, b2)"
     weights = {"shape": np.array([64, 8]), "w2": (8, 5), "b2": (64, 5)}
     if bias == "computed":
@@ -281,7 +284,7 @@ def test_a_gemm_whose_bias_is_none_of_its_channels_stays_float(bias):
     proto = net("(float[1,3,8,8] x) => (float[A,5] y)", body, 21, **STEM_WEIGHTS, **weights,
                 zero=np.array([0]), five=np.array([5]), one=np.array([1]))  # fmt: skip
     one = converted(proto)
-    assert [layer for layer in one.rounded if layer.startswith("Gemm")] == []
+    assert [layer for layer in one.rounded if layer.startswith("Gemm")] == ["Gemm_4"] * (bias == "of pixels")
     np.testing.assert_array_equal(one.run()["y"], one.walked["y"])
 
 
@@ -297,3 +300,32 @@ def test_ranges_are_those_of_every_value_of_a_class():
     assert chosen.keys() == source.staged.steps.keys()
     # inputs and outputs keep all of their range
     assert chosen["y"].scale * 255 >= outputs["y"].max() - outputs["y"].min() - 1e-4
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_weights_stay_float(made, name):
+    one = made(name)
+    kinds = {t.name: t.data_type for t in one.model.graph.initializer if len(t.dims) > 1}
+    read = {n.input[1] for n in one.model.graph.node if n.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose")}
+    assert [n for n in read if kinds.get(n) == onnx.TensorProto.FLOAT] == []
+
+
+def test_weights_without_integer_form_are_refused():
+    proto = net(
+        "(float[1,8] x) => (float[1,5] y)", "t = Transpose(x) r = Relu(t) y = Gemm<transA=1>(r, w)", 21, w=(8, 5)
+    )
+    with pytest.raises(NashcError, match=r"Gemm.*its weights have no integer form"):
+        staged(simplify(checked(proto), {}))
+
+
+def test_adder_layers_on_values_of_one_step_have_the_same():
+    body = f"{STEM} b = ai.nashc.AdderConv<pads=[1,1,1,1]>(r, w2) c = ai.nashc.AdderConv<pads=[1,1,1,1]>(r, w3)"
+    proto = net("(float[1,3,8,8] x) => (float[1,8,8,8] y)", f"{body} y = Add(b, c)", 21, **STEM_WEIGHTS,
+                w2=(8, 8, 3, 3), w3=(8, 8, 3, 3))  # fmt: skip
+    adders = [n for n in proto.graph.node if n.op_type == "AdderConv"]
+    for node in adders:
+        node.metadata_props.add(key=STEP, value="0.05")
+    staged(simplify(checked(proto), {}))
+    adders[1].metadata_props[0].value = "0.06"
+    with pytest.raises(NashcError, match=r"the step 0\.06, and another layer on the same values with 0\.05"):
+        staged(simplify(checked(proto), {}))

@@ -50,10 +50,12 @@ def test_a_residual_of_the_layers_own_input_is_read_twice():
 @pytest.mark.parametrize("opset", [17, 22])
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
 @pytest.mark.parametrize(
-    ("size", "kernel", "stride", "pad"), [(32, 1, 2, 0), (33, 2, 2, 1), (32, 2, 3, 1), (9, 3, 5, 1)]
+    ("size", "kernel", "stride", "pad"),
+    [(32, 1, 2, 0), (33, 2, 2, 1), (32, 2, 3, 1), (9, 3, 5, 1), (9, 2, 3, "VALID"), (10, 2, 3, "VALID")],
 )
 def test_a_pool_with_ceil_mode_is_as_large_as_it_runs(opset, op, size, kernel, stride, pad):
-    window = f"kernel_shape=[{kernel},{kernel}],strides=[{stride},{stride}],pads=[{pad},{pad},{pad},{pad}]"
+    pads = f'auto_pad="{pad}"' if isinstance(pad, str) else f"pads=[{pad},{pad},{pad},{pad}]"
+    window = f"kernel_shape=[{kernel},{kernel}],strides=[{stride},{stride}],{pads}"
     pool = f"{op}<{window},ceil_mode=1>"
     model = net(f"(float[1,2,{size},{size}] x) => (float[a,b,c,d] y)", f"y = {pool}(x)", opset)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -63,9 +65,10 @@ def test_a_pool_with_ceil_mode_is_as_large_as_it_runs(opset, op, size, kernel, s
     assert (y.channels, y.rows, y.columns) == found.shape[1:]
 
 
-def test_a_column_bias_is_not_folded_into_that_of_columns():
+@pytest.mark.parametrize("bias", [(8, 1), (8, 8), (1, 8), (1,), (1, 1)])
+def test_a_bias_of_rows_is_not_folded_into_that_of_columns(bias):
     body = "r = Reshape(x, s) g = Gemm(r, w, c) y = BatchNormalization(g, one, one, one, two)"
-    constants = {"w": (8, 8), "c": (8, 1), "one": (8,), "two": np.full(8, 2, np.float32), "s": np.array([8, 8])}
+    constants = {"w": (8, 8), "c": bias, "one": (8,), "two": np.full(8, 2, np.float32), "s": np.array([8, 8])}
     model = net("(float[1,64] x) => (float[8,8] y)", body, 17, **constants)
     x = np.random.default_rng(0).normal(size=(1, 64)).astype(np.float32)
     before = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -173,3 +176,16 @@ def test_refusals(x: Tensor, text: str) -> None:
     with pytest.raises(NashcError) as refusal:
         AdderConv2d(4, 2, 3)(x)
     assert text in str(refusal.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("shape", "grad"), [((4, 32, 8, 8), 2.0), ((2, 3, 5, 5), 0.0), ((300, 3, 18, 18), 1.0)])
+def test_weight_gradients_of_narrow_floats_are_those_of_wide_ones(dtype: torch.dtype, shape: Any, grad: float) -> None:
+    layer, x = AdderConv2d(shape[1], 8, 3), torch.randn(shape)
+    layer.weight.data = layer.weight.data.to(dtype).float()
+    narrow, wide = copy.deepcopy(layer).to(dtype), layer
+    for one, values in ((narrow, x.to(dtype)), (wide, x.to(dtype).float())):
+        y = one(values)
+        y.backward(torch.full_like(y, grad))
+    assert narrow.weight.grad.dtype == dtype
+    torch.testing.assert_close(narrow.weight.grad.float(), wide.weight.grad, rtol=0.02, atol=1e-3)

@@ -141,3 +141,23 @@ def test_refusals(net: nn.Module, plan: dict[str, Any], text: str) -> None:
 
 def test_conv_leaves_the_layer() -> None:
     assert kinds(convert(Net(), {"*": Conv()})) == ["Conv2d"] * 3
+
+
+def test_what_trains_goes_on_to_train_and_nothing_else() -> None:
+    for frozen in ("weight", "bias"):
+        conv = nn.Conv2d(3, 4, 1)
+        getattr(conv, frozen).requires_grad_(False)
+        made = convert(nn.Sequential(conv), {"0": "shift"})[0]
+        assert {n: p.requires_grad for n, p in made.named_parameters()} == {
+            n: (n == "bias") != (frozen == "bias") for n, _ in made.named_parameters()
+        }
+
+
+def test_weights_that_any_other_layer_shares_are_refused() -> None:
+    class Other(nn.Conv2d):
+        pass
+
+    one, other = nn.Conv2d(3, 3, 1), Other(3, 3, 1)
+    other.bias = one.bias
+    with pytest.raises(NashcError, match="the weights are shared with '1'"):
+        convert(nn.Sequential(one, other), {"0": "shift"})

@@ -16,12 +16,14 @@ from onnx_nets import net, run, save
 
 from nashc.core.network import Unit
 from nashc.errors import NashcError
+from nashc.hybridize.integers import integers
+from nashc.hybridize.original import original
 from nashc.importer import import_model
 from nashc.nn.adder_norm import STEP, WEIGHT_LEVELS, AdderNorm, slope_table, slopes_to_weights
 from nashc.nn.augment import moved_and_flipped
 from nashc.nn.distill import Distillation
 from nashc.nn.finetune import CHECKPOINT, FinetuneOptions, Progress, finetune
-from nashc.nn.graph import Graph
+from nashc.nn.graph import Graph, node_names
 from nashc.runtime import Session
 
 BODY = """
@@ -244,3 +246,75 @@ def test_pictures_are_moved_and_mirrored() -> None:
 def test_untouched_models_stay_as_they_are() -> None:
     x = pictures(1)
     np.testing.assert_allclose(run(Graph(teacher()).to_onnx(), {"x": x})[0], run(teacher(), {"x": x})[0], rtol=1e-5)
+
+
+def statistics(model: onnx.ModelProto, images: np.ndarray, name: str) -> list[np.ndarray]:
+    """Mean and deviation that a layer's BN holds, and those that its adder has on these images."""
+    adder = next(n for n in model.graph.node if n.op_type == "AdderConv" and n.name == name)
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    shown.graph.output.append(onnx.helper.make_tensor_value_info(adder.output[0], onnx.TensorProto.FLOAT, None))
+    y = Session(shown, threads=1).run({"x": images})[adder.output[0]]
+    held = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    mean, variance = (held[f"{name}.bn.{what}"] for what in ("running_mean", "running_var"))
+    return [mean, variance**0.5, y.mean((0, 2, 3)), y.std((0, 2, 3))]
+
+
+@pytest.mark.parametrize("count", [32, 33, 47])
+def test_statistics_are_those_of_all_images_alike(count: int) -> None:
+    images = pictures(count) * np.random.default_rng(3).lognormal(0, 0.7, (count, 1, 1, 1)).astype(np.float32)
+    result = finetune(teacher(), ("Conv_2",), images, FinetuneOptions(epochs=0, batch=32, quantised=0))
+    mean, deviation, true_mean, true_deviation = statistics(result.model, images, "Conv_2")
+    np.testing.assert_allclose(mean, true_mean, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(deviation, true_deviation, rtol=0.01)
+
+
+def test_one_image_that_is_left_over_is_no_batch() -> None:
+    model = net("(float[n,3,3,3] x) => (float[n,5,a,b] y)", "c = Conv(x, w0) d = Relu(c) y = Conv(d, w1)",
+                w0=(8, 3, 3, 3), w1=(5, 8, 1, 1))  # fmt: skip
+    images = np.random.default_rng(0).normal(size=(17, 3, 3, 3)).astype(np.float32)
+    result = finetune(model, ("Conv_2",), images, FinetuneOptions(epochs=1, batch=16, quantised=0), augment=None)
+    assert result.steps == 1
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5])
+def test_the_last_quarter_of_the_steps_has_bytes(epochs: int) -> None:
+    seen: list[bool] = []
+    finetune(
+        teacher(), ADDERS, pictures(), replace(OPTIONS, epochs=epochs), progress=lambda p: seen.append(p.quantised)
+    )
+    assert seen == [False] * (3 * epochs) + [True] * epochs
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "k = Concat<axis=1>(a, c) d = Conv(k, w2) e = Relu(d) g = GlobalAveragePool(e) f = Flatten(g)",
+        "m = MaxPool<kernel_shape=[2,2]>(a) l = MaxPool<kernel_shape=[2,2]>(c) k = Concat<axis=1>(l, m) "
+        "d = Conv(k, w2) e = Relu(d) g = GlobalAveragePool(e) f = Flatten(g)",
+    ],
+)
+def test_layers_on_values_that_are_concatenated_share_their_step(body: str) -> None:
+    """What the integer model computes stays close to what was trained."""
+    stem = "a0 = Conv<pads=[1,1,1,1]>(x, w0) a = Relu(a0) c0 = Conv<pads=[1,1,1,1]>(a, w1, b1) c = Relu(c0) "
+    weights = {"w0": (8, 3, 3, 3), "w1": (8, 8, 3, 3), "b1": (8,), "w2": (8, 16, 1, 1), "v": (8, 5)}
+    model = net("(float[n,3,8,8] x) => (float[n,5] y)", f"{stem}{body} y = Gemm(f, v)", 21, **weights)
+    convs = [n for n, node in zip(node_names(model.graph), model.graph.node, strict=True) if node.op_type == "Conv"]
+    result = finetune(model, convs[1:], pictures(64), replace(OPTIONS, epochs=0))
+    assert len(set(result.shared.values())) == 1
+    integer = integers(original(result.model, {}, "net", "net"), pictures(64)[:, None])
+    x = pictures(128)[64:]
+    wanted, found = (Session(m, threads=1).run({"x": x})["y"] for m in (result.model, integer))
+    assert 10 * np.log10((wanted**2).sum() / ((found - wanted) ** 2).sum()) > 35
+
+
+def test_layers_that_were_trained_before_keep_their_bytes() -> None:
+    first = finetune(teacher(), ADDERS[1:], pictures(), replace(OPTIONS, epochs=1))
+    second = finetune(first.model, ADDERS[:1], pictures(), replace(OPTIONS, epochs=2))
+    held = {t.name: onnx.numpy_helper.to_array(t) for t in second.model.graph.initializer}
+    adders = [n for n in second.model.graph.node if n.op_type == "AdderConv"]
+    assert len(adders) == 2
+    for node in adders:
+        step = next(float(p.value) for p in node.metadata_props if p.key == STEP)
+        steps = held[node.input[1]] / np.float32(step)
+        np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)

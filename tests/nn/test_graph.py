@@ -267,6 +267,16 @@ def test_what_has_no_torch_form_is_refused_by_name(body: str, text: str) -> None
         in_torch(Graph(model), np.ones((1, 4), np.float32))
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("scales", [(2, 2), (1.5, 3), (0.5, 0.6), (1, 0.75)])
+def test_resize_before_it_had_coordinates(scales: Any, mode: str) -> None:
+    weights = {"s": np.array([1, 1, *scales], np.float32)}
+    model = net("(float[1,3,8,8] x) => (float[1,3,a,b] y)", f'y = Resize<mode="{mode}">(x, s)', 10, **weights)
+    x = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(Graph(model)(torch.from_numpy(x)), session.run(None, {"x": x})[0], rtol=1e-4, atol=1e-5)
+
+
 def test_unknown_node_gets_a_hint() -> None:
     graph = Graph(net("(float[1,4] x) => (float[1,4] y)", "y = Relu(x)"))
     with pytest.raises(NashcError, match=r"no node 'Relu'; did you mean 'Relu_0'\?"):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nashc.errors import NashcError
 from nashc.nn import FixedShiftConv2d, ShiftConv2d
 from nashc.nn.shift import shift_conv2d
-from nashc.nn.shift_weights import round_to_codes, shift_compose, shift_round
+from nashc.nn.shift_weights import decode, round_to_codes, shift_compose, shift_round
 
 EXAMPLES = settings(deadline=None, max_examples=60)
 FLOATS = st.floats(-4, 4, width=32, allow_subnormal=True) | st.sampled_from([0.0, 2**-0.5, 0.70710677, 1.4142135, -0.0])
@@ -223,3 +223,11 @@ def test_bad_codes_are_refused(code: int) -> None:
     codes = torch.full((1, 1, 1, 1, 1), code, dtype=torch.int8)
     with pytest.raises(NashcError, match=r"shift_conv2d: bad codes; give int8 in -15\.\.15"):
         shift_conv2d(torch.zeros(1, 1, 2, 2), codes, torch.ones(1), None, [1, 1], [0] * 4, [1, 1], 1)
+
+
+@given(weights=hnp.arrays(np.float64, 20, elements=st.floats(-1, 1)), bits=st.integers(2, 5))
+def test_no_term_makes_a_weight_worse(weights: np.ndarray, bits: int) -> None:
+    w, pmax = torch.from_numpy(weights), 2 ** (bits - 1) - 2
+    errors = [(decode(round_to_codes(w, terms, pmax), w.dtype).sum(0) - w).abs() for terms in (1, 2, 3)]
+    assert (errors[1] <= errors[0]).all()
+    assert (errors[2] <= errors[1]).all()

@@ -85,3 +85,17 @@ def test_a_failed_save_leaves_the_earlier_file(tmp_path: Path) -> None:
     assert (tmp_path / "w").read_bytes() == before
     with pytest.raises(NashcError, match="there is no such folder"):
         save(nn.Linear(2, 2), tmp_path / "none" / "w")
+
+
+def test_tensors_on_one_memory(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        net[1].weight = nn.Parameter(net[0].weight.data)
+        net.register_buffer("whole", torch.arange(6.0))
+        net.register_buffer("part", net.whole[2:4])
+        return net
+
+    made, other = network(), network()
+    save(made, tmp_path / "w")
+    load(other, tmp_path / "w")
+    assert same(made, other)
