@@ -34,13 +34,17 @@ def embed_functions(model: onnx.ModelProto, operators: Registry[Operator]) -> on
     if not used:
         return result
 
+    for node in nodes:
+        _check_types(node, used[node.op_type])
     _import_opset(result.opset_import)
     onnx_opset = _opset(result)
-    shapes = _shapes(result, operators)
-    for node in _all_nodes(result):
+    for node, shapes in _placed(result.graph, _inferred(result, operators).graph, {}):
         if node.domain == DOMAIN:
             _canonicalise(node, used[node.op_type], shapes)
     for function in result.functions:
+        for node in _nodes(function.node):
+            if node.domain == DOMAIN:
+                _canonicalise(node, used[node.op_type], {})  # a call's sizes are its own
         if any(node.domain == DOMAIN for node in _nodes(function.node)):
             _import_opset(function.opset_import)
     result.functions.extend(operator.function(onnx_opset) for operator in used.values())
@@ -86,31 +90,44 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _shapes(model: onnx.ModelProto, operators: Registry[Operator]) -> dict[str, tuple[Size, ...]]:
-    """Shape of every tensor that onnx can infer, subgraphs included."""
+Shapes = dict[str, tuple[Size, ...]]
+
+
+def _inferred(model: onnx.ModelProto, operators: Registry[Operator]) -> onnx.ModelProto:
+    """A copy with the shape of every tensor that onnx can infer, subgraphs included."""
     register_schemas(operators)
     named = onnx.ModelProto()
     named.CopyFrom(model)
     for node in _all_nodes(named):
         node.name = node.name or next(iter(node.output), "")  # what an error says about the place
-    inferred = onnx.shape_inference.infer_shapes(named, data_prop=True)
-    found: dict[str, tuple[Size, ...]] = {}
-
-    def collect(graph: onnx.GraphProto) -> None:
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            if (shape := shape_of(value.type)) is not None:
-                found[value.name] = shape
-        for tensor in graph.initializer:
-            found[tensor.name] = tuple(tensor.dims)
-        for node in graph.node:
-            for subgraph in _subgraphs(node):
-                collect(subgraph)
-
-    collect(inferred.graph)
-    return found
+    return onnx.shape_inference.infer_shapes(named, data_prop=True)
 
 
-def _canonicalise(node: onnx.NodeProto, operator: Operator, shapes: dict[str, tuple[Size, ...]]) -> None:
+def _placed(
+    graph: onnx.GraphProto, inferred: onnx.GraphProto, around: Shapes
+) -> Iterator[tuple[onnx.NodeProto, Shapes]]:
+    """Nodes of a graph and its subgraphs, each with the shapes of what it sees: two branches may use one name."""
+    values = (*inferred.input, *inferred.output, *inferred.value_info)
+    found = {**around, **{v.name: shape for v in values if (shape := shape_of(v.type)) is not None}}
+    found |= {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
+    for node, known in zip(graph.node, inferred.node, strict=True):
+        yield node, found
+        for inner, inner_known in zip(_subgraphs(node), _subgraphs(known), strict=True):
+            yield from _placed(inner, inner_known, found)
+
+
+def _check_types(node: onnx.NodeProto, operator: Operator) -> None:
+    for attribute in node.attribute:
+        known = operator.schema.attributes.get(attribute.name)
+        if known is None or attribute.ref_attr_name:
+            continue
+        if attribute.type != int(known.type):  # type: ignore[call-overload]
+            kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
+            where = f"node '{node.name or node.output[0]}' ({node.op_type})"
+            raise NashcError(f"attribute {attribute.name} is {kind}", where=where, hint=f"see {DOMAIN} {node.op_type}")
+
+
+def _canonicalise(node: onnx.NodeProto, operator: Operator, shapes: Shapes) -> None:
     where = f"node '{node.name or node.output[0]}' ({node.op_type})"
     given = {a.name: attribute_value(a) for a in node.attribute if not a.ref_attr_name}
     if unknown := [a.name for a in node.attribute if a.name not in operator.schema.attributes or a.ref_attr_name]:

@@ -110,6 +110,11 @@ class Operator:
     ) -> tuple[list[Array | None], dict[str, Any], ConvGeometry]:
         """Checked inputs, own attributes and geometry of one call."""
         arrays = self._checked(inputs, where)
+        if arrays[0] is not None and not arrays[0].size:
+            raise NashcError(
+                f"X has shape {list(arrays[0].shape)}, which holds nothing", where=where,
+                hint="give every axis at least one element",
+            )  # fmt: skip
         own = {**self.own_defaults, **{n: v for n, v in attributes.items() if n in self.own_defaults}}
         conv = {n: v for n, v in attributes.items() if n not in self.own_defaults}
         if unknown := conv.keys() - self.schema.attributes.keys():

@@ -26,12 +26,15 @@ from nashc.ops.shift_conv import sample_codes
 from nashc.core.network import Unit
 from nashc.errors import NashcError
 
+MOST_TERMS = 63
+"""So that the digits of a weight, in the function in standard operators, fit a byte."""
+
 SCHEMA = conv_schema(
     "ShiftConvInteger",
     "Sum over taps and terms of sign(W) * ((X - x_zero_point) << (pmax - |W| + 1)), modulo 2^32.",
     inputs=[
         ("X", "T", "[N, C, *input]"),
-        ("W", "tensor(int8)", "codes in -(pmax+1)..pmax+1, [terms, M, C/group, *kernel]"),
+        ("W", "tensor(int8)", f"codes in -(pmax+1)..pmax+1, [terms, M, C/group, *kernel], at most {MOST_TERMS} terms"),
         ("x_zero_point?", "T", "one value, 0 if absent"),
     ],
     output="tensor(int32)",
@@ -45,6 +48,8 @@ def check(inputs: Inputs, attributes: Attributes, where: str) -> None:
     if not 0 <= pmax <= PMAX:
         raise NashcError(f"pmax={pmax}", where=where, hint=f"give 0..{PMAX}")
     if inputs[1] is not None:
+        if len(inputs[1]) > MOST_TERMS:
+            raise NashcError(f"W has {len(inputs[1])} terms", where=where, hint=f"give at most {MOST_TERMS}")
         check_codes(inputs[1], pmax, where)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from nashc.core.options import seconds
+from nashc.core.options import MOST_THREADS, seconds
 from nashc.errors import NashcError, did_you_mean
 
 NAME = "nashc-check.toml"
@@ -138,7 +138,9 @@ def check_values(request: Request) -> None:
             raise NashcError(
                 f"no effect without --{there}: {', '.join(unused)}", hint=f"give --{there}, or leave it out"
             )
-    for name, least in (("threads", 1), ("count", 1), ("seed", 0), ("max_lut", 0), ("max_dsp", 0), ("max_bram", 0)):
+    if request.threads is not None and not 1 <= request.threads <= MOST_THREADS:
+        raise NashcError(f"{request.threads} is out of range", where="threads", hint=f"give 1 to {MOST_THREADS}")
+    for name, least in (("count", 1), ("seed", 0), ("max_lut", 0), ("max_dsp", 0), ("max_bram", 0)):
         value = getattr(request, name)
         if value is not None and not least <= value < 1 << 62:
             raise NashcError(f"{value} is out of range", where=name.replace("_", "-"), hint=f"give {least} or more")

@@ -103,7 +103,7 @@ def _subjects(request: Request, notes: list[str]) -> tuple[Subject, ...]:
         open_data(
             request.data or "",
             preprocess,
-            session.inputs[0].shape,
+            _shape(session),
             labels=request.labels,
             split=request.split or "test",
             dtype=session.inputs[0].dtype,
@@ -175,3 +175,11 @@ def _note_host(compiled: Compiled, notes: list[str]) -> None:
     names = [layer.name for layer in compiled.design.network.layers if layer.unit is Unit.HOST]
     if names:
         notes.append(f"on the host CPU, whose time is a rough guess: {', '.join(names)}")
+
+
+def _shape(session: Session) -> tuple[int | None, ...]:
+    """Of the only input."""
+    (given,) = session.inputs
+    if given.shape is None:
+        raise NashcError(f"the axes of input '{given.name}' are not known", hint="export the model with a shape")
+    return given.shape

@@ -10,6 +10,7 @@ from nashc.cli.command import Command
 from nashc.cli.options import data_options, shapes_of
 from nashc.cli.show import show
 from nashc.cli.types import BOARD, Duration, File, Percent, Positive, Shape
+from nashc.core.options import MOST_THREADS
 
 GATE_FAILED = 1
 COUNT = click.IntRange(min=0)
@@ -29,7 +30,7 @@ COUNT = click.IntRange(min=0)
 @data_options
 @click.option("--count", type=click.IntRange(min=1), help="A random subset of so many images.")
 @click.option("--seed", type=COUNT, help="Of the subset.  [default: 0]")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of onnxruntime instead of one a core.")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="Threads of onnxruntime instead of one a core.")
 @click.option("--target", type=BOARD, help="Compile for this board (see `nashc targets`) or board file.")
 @click.option("--design", type=File(), help="Take this design.json of MODEL instead of compiling.")
 @click.option("--budget", type=Duration(), metavar="30s|2m|1h", help="Time limit of the search.")

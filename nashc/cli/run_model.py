@@ -7,6 +7,7 @@ import click
 from nashc.cli.command import Command
 from nashc.cli.show import show
 from nashc.cli.types import File
+from nashc.core.options import MOST_THREADS
 
 
 @click.command("run", cls=Command, examples={
@@ -18,7 +19,7 @@ from nashc.cli.types import File
 @click.option("--output", "out", type=File(), metavar="FILE.npz", help="Write the outputs into this file.")
 @click.option("--reference", is_flag=True, help="Run the NumPy reference instead of onnxruntime.")
 @click.option("--compare", is_flag=True, help="Show the first node where onnxruntime and the reference part.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of onnxruntime instead of one a core.")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="Threads of onnxruntime instead of one a core.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
 @click.option("-v", "--verbose", is_flag=True, help="All nodes that were compared, and operators that stay in float.")
 def run_command(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+MOST_THREADS = 1024
+"""Of onnxruntime."""
 OBJECTIVES = ("fps", "latency", "energy", "edp")
 BASELINES = ("conv-only", "conv-only-dsp", "nasa-f", "single-chunk")
 

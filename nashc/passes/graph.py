@@ -102,9 +102,13 @@ def has_subgraph(node: ir.Node) -> bool:
 
 
 def sole_consumer(value: ir.Value) -> ir.Node | None:
-    """The only node that reads the value, once, or None; graph outputs count as readers."""
+    """The only node that reads the value, once, or None; graph outputs count as readers, and one in a subgraph is
+    none that could be put together with its producer."""
     uses = value.uses()
-    return next(iter(uses)).node if len(uses) == 1 and not value.is_graph_output() else None
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    node, maker = next(iter(uses)).node, value.producer()
+    return node if maker is None or node.graph is maker.graph else None
 
 
 def elements(shape: tuple[int, ...]) -> int:
@@ -117,7 +121,8 @@ def elements(shape: tuple[int, ...]) -> int:
 
 def new_initializer(graph: ir.Graph, name: str, data: np.ndarray) -> ir.Value:
     """Store `data` in the graph under a name not yet taken."""
-    taken = set(graph.initializers)
+    taken = {*graph.initializers, *(v.name for v in graph.inputs)}
+    taken |= {value.name for node in graph.all_nodes() for value in node.outputs}
     unique, n = name, 1
     while unique in taken:
         n += 1

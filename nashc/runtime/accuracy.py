@@ -32,9 +32,15 @@ class Subject:
     session: Session
     data: Dataset
 
+    @property
+    def batch(self) -> int | None:
+        """Images that the model takes at a time; None: any."""
+        shape = self.session.inputs[0].shape
+        return shape[0] if shape else None
+
     def run(self, images: Array) -> dict[str, Array]:
         """The outputs for a batch; one that the model wants larger is filled up with its last image."""
-        wanted = self.session.inputs[0].shape[0] or len(images)
+        wanted = self.batch or len(images)
         count = len(images)
         if count < wanted:
             images = np.concatenate([images, np.repeat(images[-1:], wanted - count, axis=0)])
@@ -188,7 +194,7 @@ def _batches(subjects: list[Subject], count: int | None, seed: int) -> Iterator[
 def _batch_size(subjects: list[Subject]) -> int:
     """The batch of a model that has a fixed one. Some that claim to take any number compute with one image alone: two
     images show it."""
-    fixed = [size for subject in subjects if (size := subject.session.inputs[0].shape[0]) is not None]
+    fixed = [subject.batch for subject in subjects if subject.batch is not None]
     if fixed:
         return min(fixed)
     for subject in subjects:

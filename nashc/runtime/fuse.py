@@ -29,6 +29,8 @@ from nashc.runtime.chain import Chain, Step, follow, step_of
 
 DOMAIN = "ai.nashc.fused"
 OPSET = 1
+FUSED = ""
+TINY, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def fuse(model: ir.Model) -> tuple[Skip, ...]:
         if is_op(node.inputs[0].producer(), "DequantizeLinear"):  # type: ignore[union-attr]
             found = _shift(node) if node.op_type == "ShiftConv" else _adder(node)
             if isinstance(found, Integer):
-                _fuse_integer(model, node, found)
+                found = _fuse_integer(model, node, found)
+            if found == FUSED:
                 continue
             skips.append(Skip(node.name or "", f"stays in float: {found}"))
         _fuse_float(model, node)
@@ -115,12 +118,15 @@ def _source(node: ir.Node) -> tuple[ir.Value, Step] | str:
     return q, step
 
 
-def _fuse_integer(model: ir.Model, node: ir.Node, form: Integer) -> None:
+def _fuse_integer(model: ir.Model, node: ir.Node, form: Integer) -> str:
+    """FUSED, or why it is not."""
     m = form.unit.size
     chain = follow(node.outputs[0], m, _rank(node), quantise=True)
     step = 1.0 if chain.step is None else chain.step.scale
     scale, bias = form.unit * chain.scale / step, (form.bias * chain.scale + chain.shift) / step
     limits = {"lowest": chain.lowest / step, "highest": chain.highest / step}
+    if not _fits_float32(scale, bias):
+        return "its scale or bias is beyond float32"
     name = f"{'Dequantized' if chain.step is None else 'Quantized'}{node.op_type}"
     inputs: list[ir.Value | None] = [form.q, form.weights, *_vectors(model, node, scale, bias)]
     if chain.step is not None:
@@ -128,6 +134,13 @@ def _fuse_integer(model: ir.Model, node: ir.Node, form: Integer) -> None:
     if node.op_type == "ShiftConv":
         inputs.append(new_initializer(model.graph, f"{node.name}_x_zero_point", form.x.zero_point))
     _replace(model, node, chain, name, inputs, {**form.attributes, **limits})
+    return FUSED
+
+
+def _fits_float32(scale: np.ndarray, bias: np.ndarray) -> bool:
+    """Both are finite as float32, and the scale keeps its digits."""
+    size = np.abs(scale)
+    return bool(((size == 0) | ((size >= TINY) & (size <= LARGEST))).all() and (np.abs(bias) <= LARGEST).all())
 
 
 def _fuse_float(model: ir.Model, node: ir.Node) -> None:
@@ -141,7 +154,7 @@ def _fuse_float(model: ir.Model, node: ir.Node) -> None:
     scale = vectors[0] if vectors else np.ones(1)
     bias = vectors[1] if len(vectors) > 1 else np.zeros(1)
     chain = follow(node.outputs[0], m, _rank(node), quantise=False)
-    if chain.nodes:
+    if chain.nodes and _fits_float32(chain.scale * scale, chain.scale * bias + chain.shift):
         both = _vectors(model, node, chain.scale * scale, chain.scale * bias + chain.shift)
         limits: dict[str, int | float] = {"lowest": chain.lowest, "highest": chain.highest}
         _replace(model, node, chain, f"Fused{node.op_type}", [*node.inputs[:2], *both], limits)

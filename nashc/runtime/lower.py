@@ -15,16 +15,21 @@ from nashc.passes.graph import array, is_op, new_initializer
 def lower_shift(model: ir.Model) -> None:
     """Lower in place: onnxruntime keeps its own layout between Conv nodes (docs/runtime.md has figures).
 
-    A quantised model is left alone: onnxruntime rounds the weights of a Conv between DequantizeLinear and
-    QuantizeLinear to int8 (its pass WeightBiasQuantization), which decoded shift weights do not survive.
+    A quantised model is left alone: its shift layers become integer kernels (nashc.runtime.fuse).
     """
     if any(is_op(node, "DequantizeLinear") for node in model.graph):
         return
     for node in list(model.graph):
         if node.domain == ops.DOMAIN and node.op_type == "ShiftConv":
             codes, scale = array(node.inputs[1]), array(node.inputs[2])
-            if codes is not None and scale is not None:
+            if codes is not None and scale is not None and not _dilated_same(node):
                 _lower(model, node, ops.decode_shift(codes, scale))
+
+
+def _dilated_same(node: ir.Node) -> bool:
+    """onnxruntime's Conv has no SAME padding with dilation."""
+    auto_pad = node.attributes.get_string("auto_pad", "NOTSET")
+    return auto_pad.startswith("SAME") and max(node.attributes.get_ints("dilations", [1])) > 1
 
 
 def _lower(model: ir.Model, node: ir.Node, weights: object) -> None:

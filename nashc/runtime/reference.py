@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import load_op
 
 from nashc import ops
 from nashc.errors import NashcError
 from nashc.runtime.prepare import Source, prepare
 from nashc.runtime.session import Array, Tensor, check_inputs
+
+WITHIN_INT32 = 2.0**30
 
 
 def run_reference(model: Source, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -36,6 +40,7 @@ def evaluate(
     """
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     own = ops.reference_ops()
+    own.append(_quantize_linear(opset))
     if opset < 19:
         own.append(DequantizeLinear)
     evaluator = _guard(lambda: ReferenceEvaluator(model, new_ops=own), "model")
@@ -49,6 +54,24 @@ def evaluate(
         results.update(found)
         if known is not None:
             results.update({name: known[name] for name in found if name in known})
+
+
+def _quantize_linear(opset: int) -> type[OpRun]:
+    """onnx's own, whose values beyond the range of int32 wrap before they are clipped, with values within it."""
+    base = load_op("", "QuantizeLinear", opset)
+    known = inspect.signature(base._run).parameters
+
+    def _run(self: OpRun, x: Array, scale: Array, *rest: Any, **named: Any) -> tuple[Array]:
+        if not named.get("block_size"):
+            shape = [1] * x.ndim
+            if scale.size > 1:
+                shape[1 if named.get("axis") is None else named["axis"]] = scale.size
+            limit = np.abs(scale).reshape(shape if scale.size > 1 else ()) * WITHIN_INT32
+            x = np.clip(x, -limit, limit).astype(x.dtype)
+        own = {name: value for name, value in named.items() if name in known}
+        return base._run(self, x, scale, *rest, **own)  # type: ignore[no-any-return]
+
+    return type("QuantizeLinear", (base,), {"op_domain": "", "_run": _run})
 
 
 class DequantizeLinear(OpRun):
@@ -83,7 +106,8 @@ def tensors(model: onnx.ModelProto) -> tuple[Tensor, ...]:
     for value in model.graph.input:
         kind = value.type.tensor_type
         if value.name not in stored:
-            shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+            sizes = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+            shape = sizes if kind.HasField("shape") else None
             dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
             found.append(Tensor(value.name, str(dtype), shape))
     return tuple(found)

@@ -13,10 +13,11 @@ import onnx
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from nashc.core.options import MOST_THREADS
 from nashc.errors import NashcError, did_you_mean
 from nashc.ops import library
 from nashc.ops.native import available
-from nashc.runtime.exact import saturates, with_unsigned_weights
+from nashc.runtime.exact import exact, saturates
 from nashc.runtime.prepare import Source, prepare
 
 Array = NDArray[Any]
@@ -24,6 +25,8 @@ NOTICE = (
     "the native kernels were not compiled: operators of ai.nashc run through their functions in standard operators, "
     "many times slower; install a C++17 compiler and CMake and install nashc again"
 )
+ROUNDING_PASSES = ["WeightBiasQuantization"]
+"""Of onnxruntime: it rounds the float weights of a layer between DequantizeLinear and QuantizeLinear to bytes."""
 TYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
     **{f"tensor({name})": name for name in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")},
@@ -33,11 +36,11 @@ TYPES = {
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """An input or output of a model: NumPy type (or onnxruntime's name where NumPy has none) and shape; sizes that are
-    not fixed are None."""
+    not fixed are None, and so is a shape of which not even the axes are known."""
 
     name: str
     dtype: str
-    shape: tuple[int | None, ...]
+    shape: tuple[int | None, ...] | None
 
 
 class Session:
@@ -57,8 +60,12 @@ class Session:
         self.skips = prepared.skips
         self._session = start(prepared.model, threads, native=self.native)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.inputs = tuple(map(_tensor, self._session.get_inputs()))
-        self.outputs = tuple(map(_tensor, self._session.get_outputs()))
+        ranked = {v.name for v in (*prepared.model.graph.input, *prepared.model.graph.output)
+                  if v.type.tensor_type.HasField("shape")}  # fmt: skip
+        self.inputs, self.outputs = (
+            tuple(_tensor(found, ranked=found.name in ranked) for found in ends)
+            for ends in (self._session.get_inputs(), self._session.get_outputs())
+        )
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Outputs by name, of all or of those asked for. Raises NashcError for inputs that do not fit."""
@@ -68,7 +75,8 @@ class Session:
             if name not in names:
                 raise NashcError(f"no output '{name}'", where="run", hint=did_you_mean(name, names))
         wanted = names if outputs is None else list(outputs)
-        return dict(zip(wanted, run(self._session, wanted, inputs), strict=True))
+        found = run(self._session, wanted, inputs) if wanted else []  # onnxruntime takes none for all
+        return dict(zip(wanted, found, strict=True))
 
 
 def start(model: onnx.ModelProto, threads: int | None, *, native: bool) -> onnxruntime.InferenceSession:
@@ -76,15 +84,17 @@ def start(model: onnx.ModelProto, threads: int | None, *, native: bool) -> onnxr
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised as well
     if threads is not None:
-        if threads < 1:
-            raise NashcError(f"threads={threads}", where="Session", hint="give at least 1")
+        if not 1 <= threads <= MOST_THREADS:
+            raise NashcError(f"threads={threads}", where="Session", hint=f"give 1 to {MOST_THREADS}")
         options.intra_op_num_threads = threads
         options.add_session_config_entry("nashc.threads", str(threads))
     try:
-        model = with_unsigned_weights(model) if saturates() else model
         if native:
             options.register_custom_ops_library(str(library()))
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            exact(model, unsigned=saturates()).SerializeToString(), options, providers=["CPUExecutionProvider"],
+            disabled_optimizers=ROUNDING_PASSES,
+        )  # fmt: skip
     except NashcError:
         raise
     except Exception as error:  # onnxruntime's errors have no common class
@@ -108,8 +118,9 @@ def check_inputs(tensors: Sequence[Tensor], inputs: Mapping[str, Array]) -> None
         if tensor.name not in inputs:
             raise NashcError(f"input '{tensor.name}' is missing", where="run", hint=f"give {_text(tensor)}")
         value = np.asarray(inputs[tensor.name])
-        fits = len(value.shape) == len(tensor.shape) and all(
-            wanted in (None, size) for size, wanted in zip(value.shape, tensor.shape, strict=True)
+        fits = tensor.shape is None or (
+            len(value.shape) == len(tensor.shape)
+            and all(wanted in (None, size) for size, wanted in zip(value.shape, tensor.shape, strict=True))
         )
         if str(value.dtype) != tensor.dtype or not fits:
             raise NashcError(
@@ -119,12 +130,15 @@ def check_inputs(tensors: Sequence[Tensor], inputs: Mapping[str, Array]) -> None
             )
 
 
-def _tensor(argument: Any) -> Tensor:
+def _tensor(argument: Any, *, ranked: bool) -> Tensor:
+    """onnxruntime says [] of a scalar and of a tensor whose axes are not known alike."""
     shape = tuple(size if isinstance(size, int) else None for size in argument.shape)
-    return Tensor(argument.name, TYPES.get(argument.type, argument.type), shape)
+    return Tensor(argument.name, TYPES.get(argument.type, argument.type), shape if ranked or shape else None)
 
 
 def _text(tensor: Tensor) -> str:
+    if tensor.shape is None:
+        return f"{tensor.dtype} of any shape"
     return f"{tensor.dtype}[{', '.join('any' if size is None else str(size) for size in tensor.shape)}]"
 
 

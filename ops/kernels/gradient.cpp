@@ -106,7 +106,7 @@ struct Gradients : Allocations {
             from = near, to = far;
         }
         const Planes& planes = phase.planes;
-        char* dy_planes = allocate(planes_memory, filters * planes.bytes + 4 * VECTOR_SLACK);
+        char* dy_planes = allocate(planes_memory, bounded(filters, planes.bytes) + 4 * VECTOR_SLACK);
         if (!dy_planes) return;
         auto plane = [&](int64_t m) {
             const FloatRows rows{&isa, dy + (n * layer.out_channels + g * filters + m) * out_height * out_width, out_width};

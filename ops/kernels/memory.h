@@ -7,6 +7,14 @@
 
 namespace nashc {
 
+constexpr int64_t MOST_BYTES = (int64_t)1 << 46;  // of one allocation: what a file asks for beyond that is refused
+
+// a * b of sizes that a file gives, which may be any; MOST_BYTES where it is no less.
+inline int64_t bounded(int64_t a, int64_t b) {
+    int64_t product;
+    return __builtin_mul_overflow(a, b, &product) || product > MOST_BYTES ? MOST_BYTES : product;
+}
+
 class Scratch {
    public:
     Scratch() = default;
@@ -35,7 +43,7 @@ struct Allocations {
     std::atomic<bool> failed{false};
 
     char* allocate(Scratch& memory, int64_t bytes) {
-        char* found = bytes >= 0 && bytes < (int64_t)1 << 46 ? memory.get((size_t)bytes) : nullptr;
+        char* found = bytes >= 0 && bytes < MOST_BYTES ? memory.get((size_t)bytes) : nullptr;
         if (!found) failed = true;
         return found;
     }

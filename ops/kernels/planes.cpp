@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "memory.h"
+
 namespace nashc {
 
 Axis Axis::windows(int64_t input, int64_t output, int64_t taps, int64_t stride, int64_t dilation, int64_t before) {
@@ -31,7 +33,9 @@ void Axis::inside(int64_t phase, int64_t* first, int64_t* last) const {
 Planes::Planes(Axis rows, Axis columns, int64_t element)
     : y(std::move(rows)), x(std::move(columns)), element_bytes(element) {
     const int64_t phases = (int64_t)(y.phases.size() * x.phases.size());
-    bytes = (phases * y.length * x.length * element + 63) / 64 * 64;
+    bytes = bounded(bounded(phases, y.length), bounded(x.length, element));
+    if (bytes == MOST_BYTES) return;  // no memory holds them
+    bytes = (bytes + 63) / 64 * 64;
     for (size_t r = 0; r < y.tap_phase.size(); r++)
         for (size_t q = 0; q < x.tap_phase.size(); q++) {
             const int64_t phase = y.tap_phase[r] * (int64_t)x.phases.size() + x.tap_phase[q];

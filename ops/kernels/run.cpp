@@ -204,7 +204,7 @@ void whole_images(Job& job, const Parallel& parallel) {
     auto image = [&](int64_t n) {
         char* planes = nullptr;
         if (!job.direct()) {
-            planes = job.allocate(planes_memory, all_lanes * job.planes.bytes + VECTOR_SLACK);
+            planes = job.allocate(planes_memory, bounded(all_lanes, job.planes.bytes) + VECTOR_SLACK);
             if (!planes) return;
             for (int64_t lane = 0; lane < all_lanes; lane++) fill_lane(job, n, lane, planes);
         }
@@ -221,7 +221,7 @@ void split_images(Job& job, const Parallel& parallel) {
     const int64_t wanted = PARTS * parallel.threads;
     char* planes = nullptr;
     if (!job.direct()) {
-        planes = job.allocate(planes_memory, all_lanes * job.planes.bytes + VECTOR_SLACK);
+        planes = job.allocate(planes_memory, bounded(all_lanes, job.planes.bytes) + VECTOR_SLACK);
         if (!planes) return;
     }
     const int64_t tiles_each = std::max<int64_t>(1, std::min(MOST_TILES, job.tiles() * kernel.layer.groups / wanted));

@@ -204,3 +204,63 @@ def test_functions_refuse_bad_codes_too(name: str, code: int) -> None:
         stock(embedded, {"x0": x})
     with pytest.raises(IndexError):
         evaluate(embedded, {"x0": x})
+
+
+def test_branches_may_use_one_name_for_values_of_different_shapes() -> None:
+    w = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+
+    def branch(name: str, size: int) -> onnx.GraphProto:
+        cut = helper.make_node("Slice", ["x", "begin", f"end{size}", "axes"], ["a"])
+        layer = helper.make_node("AdderConv", ["a", "w"], [f"{name}o"], domain=DOMAIN, auto_pad="SAME_UPPER",
+                                 strides=[2, 2])  # fmt: skip
+        result = helper.make_tensor_value_info(f"{name}o", 1, [1, 4, 5, 5])
+        inner = helper.make_tensor_value_info("a", 1, [1, 3, size, size])
+        return helper.make_graph([cut, layer], name, [], [result], value_info=[inner])
+
+    graph = helper.make_graph(
+        [helper.make_node("If", ["c"], ["y"], then_branch=branch("t", 9), else_branch=branch("e", 10))], "g",
+        [helper.make_tensor_value_info("x", 1, [1, 3, 10, 10]), helper.make_tensor_value_info("c", 9, [])],
+        [helper.make_tensor_value_info("y", 1, [1, 4, 5, 5])],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
+    model = fill(
+        helper.make_model(graph, opset_imports=opsets, ir_version=10),
+        w=w, begin=np.array([0, 0]), end9=np.array([9, 9]), end10=np.array([10, 10]), axes=np.array([2, 3]),
+    )  # fmt: skip
+    x = np.random.default_rng(1).standard_normal((1, 3, 10, 10)).astype(np.float32)
+    for flag, size in ((True, 9), (False, 10)):
+        found = stock(embed_functions(model), {"x": x, "c": np.array(flag)})[0]
+        own = x[:, :, :size, :size]
+        wanted = OPERATORS.get("AdderConv").reference(own, w, auto_pad="SAME_UPPER", strides=[2, 2])
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "value"), [("strides", 2), ("group", [1, 1]), ("auto_pad", 3), ("pads", [0.5] * 4)])
+def test_attributes_of_another_type_are_refused(name: str, value: Any) -> None:
+    model = hybrid()
+    node = model.graph.node[-1]
+    kept = [a for a in node.attribute if a.name != name]
+    del node.attribute[:]
+    node.attribute.extend([*kept, helper.make_attribute(name, value)])
+    with pytest.raises(NashcError, match=f"attribute {name} is"):
+        embed_functions(model)
+
+
+def test_terms_that_the_function_cannot_add_are_refused() -> None:
+    x, op = np.ones((1, 1, 1, 4), np.int8), OPERATORS.get("ShiftConvInteger")
+    codes = np.ones((63, 1, 1, 1, 1), np.int8)
+    case = f"{HEADER} g (int8[1,1,1,4] x) => (int32[1,1,1,4] y) {{ y = ai.nashc.ShiftConvInteger(x, c) }}"
+    found = stock(embed_functions(fill(parser.parse_model(case), c=codes)), {"x": x})[0]
+    np.testing.assert_array_equal(found, op.reference(x, codes))
+    with pytest.raises(NashcError, match="W has 64 terms"):
+        op.reference(x, np.ones((64, 1, 1, 1, 1), np.int8))
+
+
+@pytest.mark.parametrize("name", list(OPERATORS))
+def test_nothing_is_no_input(name: str) -> None:
+    operator = OPERATORS.get(name)
+    kind = np.int8 if name.endswith("Integer") else np.float32
+    weights = np.ones((1,) * operator.weight_lead + (2, 3, 3, 3), np.int8 if "Shift" in name else kind)
+    given = [np.zeros((0, 3, 8, 8), kind), weights, *([np.ones(2, np.float32)] if name == "ShiftConv" else [])]
+    with pytest.raises(NashcError, match="which holds nothing"):
+        operator.reference(*given)

@@ -261,3 +261,16 @@ g (int8[2, 3, 6, 6] q) => (float[2, 3, 6, 6] out)
     np.testing.assert_allclose(
         Session(model).run({"q": Q})["out"], run_reference(model, {"q": Q})["out"], rtol=1e-4, atol=1e-4
     )
+
+
+def test_a_scale_beyond_float32_is_not_fused() -> None:
+    model = parse(
+        "g (int8[1,1,1,4] q) => (int8[1,1,1,4] out) { x = DequantizeLinear(q, sx, zx)"
+        " y = ai.nashc.ShiftConv(x, c, s, b) out = QuantizeLinear(y, sy, zy) }",
+        sx=np.float32(1e3), zx=np.int8(0), c=np.ones((1, 1, 1, 1, 1), np.int8), s=np.ones(1, np.float32),
+        b=np.ones(1, np.float32), sy=np.float32(1e-38), zy=np.int8(5),
+    )  # fmt: skip
+    made = Session(model, threads=1)
+    found = made.run({"q": np.array([[[[0, 1, -1, 100]]]], np.int8)})["out"].ravel()
+    np.testing.assert_array_equal(found, [127, 127, -128, 127])
+    assert [skip.reason for skip in made.skips] == ["stays in float: its scale or bias is beyond float32"]

@@ -123,7 +123,7 @@ def test_outputs_by_name() -> None:
     assert list(found.run({"x": X}, ["y"])) == ["y"]
     with pytest.raises(NashcError, match="no output 'why'; known: y"):
         found.run({"x": X}, ["why"])
-    with pytest.raises(NashcError, match="threads=0; give at least 1"):
+    with pytest.raises(NashcError, match="threads=0; give 1 to 1024"):
         Session(hybrid(), threads=0)
 
 
@@ -250,3 +250,90 @@ def test_nashc_run_refuses(files: Path, options: list[str], message: str, capsys
     assert message in err
     assert not out
     assert err.count("\n") == 1
+
+
+def shift_net(text: str, **values: Any) -> onnx.ModelProto:
+    given = {"c": np.ones((1, 4, 3, 3, 3), np.int8), "s": np.ones(4, np.float32), **values}
+    return fill(parser.parse_model(f"{HEADER} g {text}"), **given)
+
+
+def test_names_that_a_lowered_layer_would_give_may_be_taken() -> None:
+    model = shift_net("(float[1,3,8,8] x, float[4,3,3,3] conv_weights) => (float[1,4,6,6] y, float[4,3,3,3] z)"
+                      "{ y = ai.nashc.ShiftConv(x, c, s) z = Neg(conv_weights) }")  # fmt: skip
+    model.graph.node[0].name = "conv"
+    made = Session(model, threads=1)
+    assert [tensor.name for tensor in made.inputs] == ["x", "conv_weights"]
+    x, given = np.ones((1, 3, 8, 8), np.float32), np.full((4, 3, 3, 3), 3, np.float32)
+    assert (made.run({"x": x, "conv_weights": given})["z"] == -3).all()
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+def test_same_padding_with_dilation(auto_pad: str) -> None:
+    text = (
+        '(float[1,3,8,8] x) => (float[1,4,8,8] y) { y = ai.nashc.ShiftConv<auto_pad="%s", dilations=[2,2]>(x, c, s) }'
+    )
+    model, x = shift_net(text % auto_pad), np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(
+        Session(model, threads=1).run({"x": x})["y"], run_reference(model, {"x": x})["y"], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_layer_whose_reader_is_in_a_branch() -> None:
+    value = onnx.helper.make_tensor_value_info
+    branches = [
+        onnx.helper.make_graph([onnx.helper.make_node(op, [x], [op])], op, [], [value(op, 1, None)])
+        for op, x in (("Relu", "a"), ("Neg", "x"))
+    ]
+    nodes = [
+        onnx.helper.make_node("AdderConv", ["x", "w"], ["a"], domain="ai.nashc"),
+        onnx.helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    w = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    inputs = [value("x", 1, [1, 3, 8, 8]), value("c", 9, [])]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, [value("y", 1, None)], [onnx.numpy_helper.from_array(w, "w")])
+    opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("ai.nashc", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    x = -np.ones((1, 3, 8, 8), np.float32)
+    assert (Session(model, threads=1).run({"x": x, "c": np.array(False)})["y"] == 1).all()
+    assert Session(model, threads=1).run({"x": x, "c": np.array(True)})["y"].shape == (1, 4, 6, 6)
+
+
+def test_the_reference_clips_what_is_beyond_int32() -> None:
+    text = f"{HEADER} g (float[4] x) => (int8[4] y) {{ y = QuantizeLinear(x, s, z) }}"
+    x = np.array([3e7, 1e30, -1e30, 0.5], np.float32)
+    for opset, kind in ((21, np.int8), (13, np.int8)):
+        model = fill(parser.parse_model(text.replace("21", str(opset))), s=np.float32(0.01), z=kind(3))
+        np.testing.assert_array_equal(run_reference(model, {"x": x})["y"], [127, 127, -128, 53])
+
+
+def test_arguments_at_their_limits() -> None:
+    model = shift_net("(float[1,3,8,8] x) => (float[1,4,6,6] y) { y = ai.nashc.ShiftConv(x, c, s) }")
+    assert Session(model, threads=1).run({"x": np.ones((1, 3, 8, 8), np.float32)}, []) == {}
+    with pytest.raises(NashcError, match="threads=99999999999; give 1 to 1024"):
+        Session(model, threads=99999999999)
+
+
+def test_an_input_whose_axes_are_not_known_takes_any() -> None:
+    model = parser.parse_model(f"{HEADER} g (float[1] x) => (float[a,b,c,d] y) {{ y = Conv(x, w) }}")
+    model = fill(model, w=np.ones((4, 3, 3, 3), np.float32))
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    x = np.ones((2, 3, 7, 7), np.float32)
+    made = Session(model, threads=1)
+    assert made.inputs[0].shape is None
+    np.testing.assert_allclose(made.run({"x": x})["y"], run_reference(model, {"x": x})["y"])
+    with pytest.raises(NashcError, match="give float32 of any shape"):
+        made.run({"x": x.astype(np.float64)})
+
+
+@pytest.mark.parametrize("operator", ["AdderConv", "AdderConvInteger"])
+def test_planes_beyond_all_memory_are_refused(operator: str) -> None:
+    """Their size wraps to 0 in 64 bits."""
+    channels, kind, name = (2**16, np.float32, "float") if operator == "AdderConv" else (2**18, np.int8, "int8")
+    d = 2**23 - 1
+    result = "float" if operator == "AdderConv" else "int32"
+    model = fill(parser.parse_model(
+        f"{HEADER} g ({name}[1,{channels},1,1] x) => ({result}[1,1,1,1] y) {{"
+        f" y = ai.nashc.{operator}<dilations=[{d},{d}], pads=[0,0,{d},{d}]>(x, w) }}"
+    ), w=np.zeros((1, channels, 2, 2), kind))  # fmt: skip
+    with pytest.raises(NashcError, match="no memory"):
+        Session(model, threads=1).run({"x": np.zeros((1, channels, 1, 1), kind)})
