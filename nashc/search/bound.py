@@ -102,7 +102,7 @@ def priced(
     most_pages: int, at_least: float,
 ) -> Priced:  # fmt: skip
     """The options `index` of a slot whose layers move `moved`; `costs` are the resources of those options."""
-    shares = np.arange(1, SHARE_STEPS + 1) / SHARE_STEPS
+    rates = dram_bits * np.arange(1, SHARE_STEPS + 1) / SHARE_STEPS
     page_prices = np.array(PAGE_PRICES) * PAGE_BITS / dram_bits / at_least
     busy = np.zeros((len(index), SHARE_STEPS))
     with_pages = np.zeros((len(page_prices), len(index), SHARE_STEPS))
@@ -110,20 +110,17 @@ def priced(
         compute = slot.bounds[row, index].astype(np.float64)
         always = sum(o.bits for o in layer if not o.optional)
         choices = [o for o in layer if o.optional]
-        for s, share in enumerate(shares):
-            rate = dram_bits * share
-            busy[:, s] += np.maximum(compute, always / rate)
-            least = np.full((len(page_prices), len(index)), np.inf)
-            for kept in product((False, True), repeat=len(choices)):
-                away = always + sum(o.bits for o, on in zip(choices, kept, strict=True) if not on)
-                cycles = np.maximum(compute, away / rate)
-                running = sum(o.pages for o, on in zip(choices, kept, strict=True) if on)
-                if running > most_pages:
-                    continue
-                pinned = sum(o.pinned for o, on in zip(choices, kept, strict=True) if on) * at_least
-                held = running * compute + pinned
-                np.minimum(least, cycles + page_prices[:, None] * held, out=least)
-            with_pages[:, :, s] += least
+        busy += np.maximum(compute[:, None], always / rates)
+        least = np.full(with_pages.shape, np.inf)
+        for kept in product((False, True), repeat=len(choices)):
+            running = sum(o.pages for o, on in zip(choices, kept, strict=True) if on)
+            if running > most_pages:
+                continue
+            away = always + sum(o.bits for o, on in zip(choices, kept, strict=True) if not on)
+            pinned = sum(o.pinned for o, on in zip(choices, kept, strict=True) if on) * at_least
+            held = page_prices[:, None] * (running * compute + pinned)
+            np.minimum(least, np.maximum(compute[:, None], away / rates) + held[:, :, None], out=least)
+        with_pages += least
     # a share in (s - 1, s] steps has at most the rate of s and takes more than s - 1
     taken = (np.arange(SHARE_STEPS) + 0.01) / SHARE_STEPS
     return Priced(index, costs, taken, busy, with_pages, page_prices)

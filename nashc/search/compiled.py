@@ -108,9 +108,8 @@ def flow_table(flows: tuple[Dataflow, ...]) -> ctypes.Array[Flow]:
     return table
 
 
-def problem(
-    work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, machine: Machine, placement: Placement
-) -> Problem:
+def problem(work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, machine: Machine) -> Problem:
+    """All but the placement (`place`)."""
     nest, made = work.nest, Problem()
     for name in _NEST:
         setattr(made, name, getattr(nest, name))
@@ -118,10 +117,8 @@ def problem(
     for name in _WORK:
         setattr(made, name, getattr(work, name))
     made.extras = len(work.extras)
-    for i, (extra, on_chip) in enumerate(zip(work.extras, placement.inputs[1:], strict=True)):
-        made.extra_bits[i], made.extra_full[i], made.extra_on_chip[i] = extra.bits, extra.full, on_chip
-    made.input_on_chip, made.output_on_chip = placement.inputs[0], placement.output
-    made.weights_on_chip = placement.weights
+    for i, extra in enumerate(work.extras):
+        made.extra_bits[i], made.extra_full[i] = extra.bits, extra.full
     made.unroll[:] = [getattr(unroll, d) for d in _UNROLL]
     made.input_buffer, made.weight_buffer, made.output_buffer = (getattr(buffers, name) for name in _BUFFERS)
     made.dram_bits = dram_bits
@@ -130,6 +127,13 @@ def problem(
     made.channel_block, made.partial_sum_bits = CHANNEL_BLOCK, PARTIAL_SUM_BITS
     made.channel_parameter_bits = CHANNEL_PARAMETER_BITS
     return made
+
+
+def place(asked: Problem, placement: Placement) -> None:
+    """Say where the operands of a problem's layer are."""
+    asked.input_on_chip, *extras = placement.inputs
+    asked.extra_on_chip[: len(extras)] = extras
+    asked.output_on_chip, asked.weights_on_chip = placement.output, placement.weights
 
 
 def search(

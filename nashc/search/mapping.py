@@ -103,20 +103,42 @@ def distinct_flows(extents: Extents) -> list[tuple[Dataflow, Ints]]:
     return [(flow, np.flatnonzero(np.isin(signature, codes))) for flow, codes in zip(flows, fresh, strict=True)]
 
 
-@lru_cache(maxsize=500_000)
 def best_mapping(
     work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, machine: Machine, placement: Placement
 ) -> Best | None:
     """The mapping with the fewest cycles, ties broken by the order of enumeration; None if no tile fits."""
-    native = compiled.library()
-    if native is None or len(work.extras) > compiled.MOST_EXTRAS:
-        return search_with_numpy(work, unroll, buffers, dram_bits, machine, placement)
-    asked = compiled.problem(work, unroll, buffers, dram_bits, machine, placement)
-    found = compiled.search(native, asked, tile_lists(work, unroll))
-    if found is None:
-        return None
-    flow = DATAFLOWS.values()[found.flow]
-    return Best(Mapping(Tile(*found.tile), flow.name), found.cycles, found.considered, found.exact)
+    return layer_on(work, unroll, buffers, dram_bits, machine).best(placement)
+
+
+class LayerOn:
+    """A layer on a chunk: its best mapping under each placement, searched once."""
+
+    def __init__(self, work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, machine: Machine) -> None:
+        self.work, self.unroll, self.rest = work, unroll, (buffers, dram_bits, machine)
+        self.native = compiled.library() if len(work.extras) <= compiled.MOST_EXTRAS else None
+        self.problem = None if self.native is None else compiled.problem(work, unroll, *self.rest)
+        self.found: dict[Placement, Best | None] = {}
+
+    def best(self, placement: Placement) -> Best | None:
+        if placement not in self.found:
+            self.found[placement] = self._searched(placement)
+        return self.found[placement]
+
+    def _searched(self, placement: Placement) -> Best | None:
+        if self.native is None or self.problem is None:
+            return search_with_numpy(self.work, self.unroll, *self.rest, placement)
+        compiled.place(self.problem, placement)
+        found = compiled.search(self.native, self.problem, tile_lists(self.work, self.unroll))
+        if found is None:
+            return None
+        flow = DATAFLOWS.values()[found.flow]
+        return Best(Mapping(Tile(*found.tile), flow.name), found.cycles, found.considered, found.exact)
+
+
+@lru_cache(maxsize=100_000)
+def layer_on(work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, machine: Machine) -> LayerOn:
+    """The layer on the chunk, with what is known of it."""
+    return LayerOn(work, unroll, buffers, dram_bits, machine)
 
 
 def search_with_numpy(

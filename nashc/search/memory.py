@@ -24,6 +24,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -201,20 +202,31 @@ class _Program:
         self.low.append(low)
         self.high.append(high)
 
+    @cached_property
+    def _fixed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of all rows but the last: their lengths, columns and factors, and whether the interval is in them."""
+        counts = np.array([len(r) for r in self.rows])
+        column = np.array([c for r in self.rows for c, _ in r], dtype=np.int64)
+        factor = np.array([f for r in self.rows for _, f in r])
+        timed = np.zeros(len(counts), np.bool_)
+        timed[np.repeat(np.arange(len(counts)), counts)[column == self.interval]] = True
+        return counts, column, factor, timed
+
     def solve(
         self, floor: float, *, integer: bool, periodic: bool = True, exact: bool = False
     ) -> tuple[np.ndarray, float]:
         """(values, interval): one call of the solver, given that the interval is at least `floor`."""
         occupancy = [*self.occupied, *((v, p * floor) for v, p in self.pins), (self.interval, -self.room)]
-        rows = [*self.rows, occupancy if periodic else [(self.interval, -1.0)]]
-        counts = np.array([len(r) for r in rows])
-        column = np.array([c for r in rows for c, _ in r], dtype=np.int64)
+        last = occupancy if periodic else [(self.interval, -1.0)]
+        counts, column, factor, timed_rows = self._fixed
+        counts = np.append(counts, len(last))
+        column = np.concatenate([column, np.array([c for c, _ in last], dtype=np.int64)])
+        factor = np.concatenate([factor, np.array([f for _, f in last])])
         # The interval in units of itself, its rows alike: with numbers of millions beside ones, HiGHS has given wrong
         # answers. All of these rows have 0 on one side.
         unit = floor or self.longest
-        timed = np.array([1 / unit if any(c == self.interval for c, _ in r) else 1.0 for r in rows])
-        timed[-1] /= max(1.0, self.room)
-        factor = np.array([f for r in rows for _, f in r]) * np.repeat(timed, counts)
+        timed = np.append(np.where(timed_rows, 1 / unit, 1.0), 1 / unit / max(1.0, self.room))
+        factor = factor * np.repeat(timed, counts)
         factor[column == self.interval] *= unit
         starts = np.concatenate([[0], np.cumsum(counts)])
         count = len(self.cost)
@@ -228,7 +240,7 @@ class _Program:
                 integrality=kinds,
                 bounds=Bounds(low, high),
                 constraints=LinearConstraint(
-                    csr_array((factor, column, starts), shape=(len(rows), count)),
+                    csr_array((factor, column, starts), shape=(len(counts), count)),
                     np.array([*self.low, -np.inf]),
                     np.array([*self.high, 0.0]),
                 ),

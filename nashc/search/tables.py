@@ -20,7 +20,7 @@ from nashc.hw.machine import PAGE_BITS, URAM_PAGES, Machine, pages, stored_weigh
 from nashc.hw.schedule import Lifetime, Task, busy
 from nashc.hw.tiles import Extents, Tiles
 from nashc.hw.traffic import issue_total, traffic
-from nashc.search.mapping import Best, best_mapping
+from nashc.search.mapping import Best, layer_on
 from nashc.search.space import work_of
 
 
@@ -60,6 +60,13 @@ class Tables:
             if layer.unit is Unit.HOST
             else min((c.weight_bits, i) for i, c in enumerate(accelerator.chunks) if accepts(c, layer))[1]
             for layer in network.layers
+        )
+        sites = [
+            (c.unroll, c.buffers, c.dram_bits, replace(machine, post_lanes=c.post_lanes)) for c in accelerator.chunks
+        ]
+        self.layers_on = tuple(
+            None if work is None else layer_on(work, *sites[c])
+            for work, c in zip(self.works, self.chunk_of, strict=True)
         )
         self.switches = (*self._tensors(), *self._weights())
         self.tensor_count = sum(1 for s in self.switches if s.tensor)
@@ -117,19 +124,15 @@ class Tables:
         return sum(1 << j for j, n in enumerate(self.of_layer[i]) if n in on)
 
     def placement(self, i: int, on: Collection[int]) -> Placement:
-        layer, own = self.network.layers[i], self.of_layer[i]
-        names = {self.switches[n].tensor for n in own if n in on}
-        pinned = any(n in on for n in own if self.switches[n].layer == i)
-        return Placement(tuple(name in names for name in layer.inputs), layer.output in names, pinned)
+        layer, names = self.network.layers[i], {self.switches[n].tensor for n in self.of_layer[i] if n in on}
+        return Placement(tuple(name in names for name in layer.inputs), layer.output in names, "" in names)
 
     def best(self, i: int, on: Collection[int]) -> Best | None:
         """The best mapping of a layer; None on the host."""
-        work = self.works[i]
-        if work is None:
+        layer = self.layers_on[i]
+        if layer is None:
             return None
-        chunk = self.accelerator.chunks[self.chunk_of[i]]
-        machine = replace(self.machine, post_lanes=chunk.post_lanes)
-        found = best_mapping(work, chunk.unroll, chunk.buffers, chunk.dram_bits, machine, self.placement(i, on))
+        found = layer.best(self.placement(i, on))
         if found is None:
             raise NoMapping(self.network.layers[i].name)
         return found

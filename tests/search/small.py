@@ -139,7 +139,7 @@ class RandomTables(Tables):
     def __init__(self, network, chunk_of, memory_pages, uram_groups, switches, cycles):
         chunk = Chunk(Unit.CONV, "all", "mac", Unroll(), 8, 1, Buffers(1, 1, 1), 1)
         self.network, self.accelerator = network, Accelerator((chunk,) * (max(chunk_of) + 1), 1)
-        self.works = (None,) * len(chunk_of)
+        self.works = self.layers_on = (None,) * len(chunk_of)
         self.chunk_of, self.memory_pages, self.uram_groups = chunk_of, memory_pages, uram_groups
         self.switches = switches
         self.tensor_count = sum(1 for s in switches if s.tensor)

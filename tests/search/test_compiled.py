@@ -31,7 +31,8 @@ def test_cycles_and_bounds_are_those_of_the_closed_form(data):
     chosen = [data.draw(tiles(work)) for _ in range(5)]
     number = data.draw(st.integers(0, len(DATAFLOWS.values()) - 1))
     flow = DATAFLOWS.values()[number]
-    asked = compiled.problem(work, site.unroll, ENDLESS, site.dram_bits, site.machine, site.placement)
+    asked = compiled.problem(work, site.unroll, ENDLESS, site.dram_bits, site.machine)
+    compiled.place(asked, site.placement)
     sizes = [tuple(getattr(tile, d) for d in TILE_DIMS) for tile in chosen]
     cycles, bounds = compiled.price(NATIVE, asked, sizes, [number] * len(chosen))
     assert cycles == layer_cycles(work, site, Tiles.of(chosen), flow).tolist()
