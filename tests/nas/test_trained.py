@@ -16,15 +16,16 @@ from nashc.cli import run
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.nas.architecture import parse
+from nashc.nas.found import Training
 from nashc.nas.job import HELD_OUT, train_and_test
-from nashc.nas.pairs import load
+from nashc.nas.pairs import load, save
 from nashc.nas.recipe import Recipe
 from nashc.nas.search import read_inputs
 from nashc.nas.space import conv_only
 from nashc.nas.strategies.run import divided
 from nashc.nas.train import Images
 from nashc.nas.trained import CHECKPOINT, FLOAT, INTEGER, WEIGHTS, Lesson, finished, train_network
-from nashc.report.search import search_report, search_shown, strategy_shown
+from nashc.report.search import draw_all, search_report, search_shown, strategy_shown
 from nashc.report.text import render
 from nashc.report.train import Wanted, train_pairs
 from nashc.runtime import Session
@@ -85,6 +86,7 @@ def test_trained_pairs_stay_when_the_search_goes_on(searched):
     trained = train_pairs(folder / "out", Wanted(asked.data, replace(RECIPE, epochs=1)), ())
     assert [p.folder for p in trained.pairs] == [p.folder for p in made.pairs]
     assert all(p.integer_accuracy is not None for p in trained.pairs)
+    assert {p.training for p in trained.pairs} == {Training(replace(RECIPE, epochs=1), 32)}
     models = {p.folder: (folder / "out" / p.folder / "model.onnx").read_bytes() for p in trained.pairs}
     assert search_shown(asked, folder / "out", None, 0.5) == trained == load(folder / "out")
     assert models == {p.folder: (folder / "out" / p.folder / "model.onnx").read_bytes() for p in trained.pairs}
@@ -98,18 +100,23 @@ def test_trained_pairs_stay_when_the_search_goes_on(searched):
 
 
 def test_pairs_that_were_trained_apart_are_not_compared_in_silence(searched, tmp_path):
-    asked, folder, _ = searched
+    _, folder, made = searched
     shutil.copytree(folder / "out", tmp_path / "run")
-    one, other = (p.folder for p in load(tmp_path / "run").pairs)
-    first = Wanted(asked.data, replace(RECIPE, epochs=1))
-    for name, wanted in ((one, first), (other, replace(first, recipe=replace(first.recipe, epochs=2), images=24))):
-        for kept in (WEIGHTS, CHECKPOINT):
-            (tmp_path / "run" / name / kept).unlink(missing_ok=True)
-        made = train_pairs(tmp_path / "run", wanted, (name,))
-    assert [p.training.recipe.epochs for p in made.pairs] == [1, 2]
-    said = "accuracies do not compare: the networks were trained with different epochs, images"
-    assert said in " ".join(render(search_report(made, tmp_path / "run"), 100, color=False).split())
-    assert said in (tmp_path / "run" / "pareto.html").read_text()
+    first = Training(RECIPE, 160)
+    for other, said in (
+        (Training(replace(RECIPE, epochs=2), 24), "the networks were trained with different epochs, images"),
+        (Training(RECIPE, 160, "8/8:c3"), "the networks were trained with different teacher"),
+        (first, ""),
+    ):
+        pairs = [msgspec.structs.replace(p, training=t) for p, t in zip(made.pairs, (first, other), strict=True)]
+        changed = msgspec.structs.replace(made, pairs=tuple(pairs))
+        save(changed, tmp_path / "run")
+        draw_all(changed, tmp_path / "run")
+        page = (tmp_path / "run" / "pareto.html").read_text()
+        shown = " ".join(render(search_report(changed, tmp_path / "run"), 100, color=False).split())
+        for text in (page, shown):
+            assert ("accuracies do not compare" in text) == bool(said)
+            assert said in text
 
 
 @pytest.mark.parametrize(
@@ -168,11 +175,11 @@ def test_a_strategy_says_what_it_held_out_and_leaves_other_searches_alone(search
     asked = msgspec.structs.replace(asked, space=space, data=str(tmp_path / "x.npz"), proxy="flops")
     x, y = images(400)
     np.savez(asked.data, x=x.transpose(0, 2, 3, 1), y=y)
-    strategy_shown("zero-shot", asked, 40, None, tmp_path / "out")
+    strategy_shown("zero-shot", asked, 8, None, tmp_path / "out")
     assert "has no images of its own to test on: 80 are held out" in capsys.readouterr().err
     for taken in (tmp_path / "out", folder / "out"):
         with pytest.raises(NashcError, match="the folder holds another search"):
-            strategy_shown("zero-shot", asked, 40, None, taken)
+            strategy_shown("zero-shot", asked, 8, None, taken)
 
 
 def test_validation_leaves_every_class_some_images_to_train_on():

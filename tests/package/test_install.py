@@ -21,6 +21,8 @@ PARTS = {"nashc": "nashc", "ops": "nashc/ops", "targets": "nashc/targets"}
 """Folder of the checkout -> its place in the wheel."""
 BUILD_SDIST = "import sys; from scikit_build_core.build import build_sdist; build_sdist(sys.argv[1])"
 LIBRARIES = {"nashc/search/native/nashc_search.so", "nashc/ops/kernels/nashc_ops.so"}
+QUICKLY = {"SKBUILD_CMAKE_BUILD_TYPE": "Debug"}
+"""A third of the compiler's time, for builds of which only the parts are looked at."""
 MODEL = ROOT / "examples" / "models" / "mnist-conv.onnx"
 UNCOMPILED = "no compiled search"
 PROBE = """
@@ -86,7 +88,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def from_sdist(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that pip builds from the sdist before it installs it."""
-    return build_wheel(sdist, tmp_path_factory.mktemp("from_sdist"))
+    return build_wheel(sdist, tmp_path_factory.mktemp("from_sdist"), **QUICKLY)
 
 
 def fresh_environment(folder: Path) -> Path:
@@ -134,7 +136,7 @@ def test_works_from_another_directory(form, request, tmp_path):
     python = fresh_environment(tmp_path / "env")
     what = ["-e", ROOT] if form == "editable" else [request.getfixturevalue(form)]
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-build-isolation")
-    run(*pip, *what)
+    run(*pip, *what, **QUICKLY)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
