@@ -314,7 +314,8 @@ def speed(
     types: str,
 ) -> None:
     print(f"\n| {board} | types chosen | figures in % | float | FPS | original, DSP | original, DSP + LUT |"
-          " best multiplying within the budget | gain | seconds | peak MiB |\n|" + "---|" * 11)  # fmt: skip
+          " not ruled out | best multiplying within the budget | gain | seconds | peak MiB |")  # fmt: skip
+    print("|" + "---|" * 12)
     chosen_board = target_board(board, Options())
     for case in cases(models, data, only):
         begin = time.perf_counter()
@@ -333,7 +334,7 @@ def speed(
         try:
             made = hybridize(case.model, case.calibration, chosen_board, options, judge=judge)
         except NashcError as error:
-            print(f"| {case.name} | {error} |" + " |" * 9, flush=True)
+            print(f"| {case.name} | {error} |" + " |" * 10, flush=True)
             continue
         took = time.perf_counter() - begin
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -341,6 +342,7 @@ def speed(
         fps, best = made.chosen.fps or 0.0, made.multiplying or float("nan")
         floor = [f"{made.floor[n]:,.1f}" if made.floor[n] else "-" for n in ("conv-only-dsp", "conv-only")]
         row = [case.name, made.chosen.name, percents(found), percents(case.figures(case.wanted)), f"{fps:,.1f}", *floor,
+               f"{made.not_ruled_out:,.0f}" if made.not_ruled_out else "proven",
                f"{best:,.1f}", f"{fps / best:.2f}", f"{took:.0f}", str(peak)]  # fmt: skip
         print(f"| {' | '.join(row)} |", flush=True)
         for point in sorted(made.points, key=lambda p: -(p.fps or 0)):

@@ -273,6 +273,7 @@ def curve_json(made: Made) -> str:
         "labelled": hybrid.chosen.fidelity.accuracy is not None,
         "baselines_fps": dict(hybrid.floor),
         "multiplication_only_fps": hybrid.multiplying,
+        "not_ruled_out_fps": hybrid.not_ruled_out,
         "adder_layers": list(made.adders),
         "sensitivities": {node: dict(own) for node, own in hybrid.losses.items()},
         "points": [

@@ -92,14 +92,14 @@ class Point:
 @dataclass(frozen=True)
 class Hybrid:
     """model: the integer model of `chosen`; points: every choice that was measured and searched, `chosen` among them
-    as it came out of the last pass. floor: FPS of the original's 8-bit convolutions by baseline name, None where it
-    does not fit. adders: number of adder layers, and their work in multiply-accumulates."""
+    as it came out of the last pass. originals: designs of the original's 8-bit convolutions by baseline name, None
+    where it does not fit. adders: number of adder layers, and their work in multiply-accumulates."""
 
     original: Original
     model: onnx.ModelProto
     chosen: Point
     points: tuple[Point, ...]
-    floor: Mapping[str, float | None]
+    originals: Mapping[str, Design | None]
     layers: tuple[Weighted, ...]
     losses: Mapping[str, Mapping[str, float]]
     classifies: bool
@@ -111,6 +111,18 @@ class Hybrid:
     def keeps_budget(self, point: Point) -> bool:
         """Whether what was measured of a point is within the budget."""
         return keeps(point.fidelity, self.max_drop, self.min_sqnr_db)
+
+    @property
+    def floor(self) -> dict[str, float | None]:
+        """FPS of the original's convolutions by baseline name."""
+        return {name: None if design is None else design.fps for name, design in self.originals.items()}
+
+    @property
+    def not_ruled_out(self) -> float | None:
+        """FPS that the original's convolutions may have for all that is proven, where time ended a search for their
+        accelerator; else None."""
+        cut = [d for d in self.originals.values() if d is not None and d.certificate.stopped == "budget"]
+        return max((d.fps * (1 + d.certificate.gap) for d in cut if d.certificate.gap is not None), default=None)
 
     @property
     def multiplying(self) -> float | None:
@@ -211,7 +223,7 @@ class _Run:
             model,
             chosen,
             (*points, chosen),
-            {name: None if design is None else design.fps for name, design in floor.items()},
+            floor,
             self.layers,
             self.measured.losses,
             self.classifies,

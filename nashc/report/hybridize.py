@@ -53,6 +53,13 @@ def hybridize_report(made: Made, *, verbose: bool = False) -> Group:
     parts += [_layers(made), _curve(made)]
     if verbose:
         parts.append(_sensitivities(hybrid))
+    possible, fps = made.hybrid.not_ruled_out, made.hybrid.chosen.fps or 0.0
+    if possible is not None and possible > fps:
+        text = (
+            f"note: time ended the search for the original's accelerator, and up to {figure(possible)} FPS are not "
+            "ruled out for it; a longer --budget makes the comparison firmer"
+        )
+        parts.append(Text(text, style="yellow"))
     parts += [Text(f"note: {safe(note)}") for note in made.notes]
     parts.append(wrote(", ".join(made.files)))
     return Group(*parts)

@@ -131,6 +131,15 @@ def test_the_chosen_point_is_the_fastest_within_the_budget(hybrid):
     assert hybrid.multiplying >= hybrid.floor["conv-only"]
 
 
+def test_what_is_not_ruled_out_is_what_an_interrupted_search_leaves_open(hybrid):
+    assert hybrid.not_ruled_out is None  # without a time limit
+    known = hybrid.originals["conv-only"]
+    cut = replace(known.certificate, stopped="budget", bound=known.certificate.value / 3)
+    other = replace(hybrid, originals={**hybrid.originals, "conv-only": replace(known, certificate=cut)})
+    assert other.not_ruled_out == pytest.approx(3 * known.fps)
+    assert other.floor == hybrid.floor
+
+
 def test_choices_are_of_the_convolutions_behind_the_first(hybrid):
     for point in hybrid.points:
         assert list(point.choice) == NODES[1:]
