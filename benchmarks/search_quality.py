@@ -102,13 +102,13 @@ def main() -> None:
     price = pricing(job)
     setting = {name: getattr(options, name) for name in ("space", "target", "proxy", "candidates")}
     setting["images"] = images.digest
-    done = {(row["method"], row["seed"]) for row in rows(options.out) if row["setting"] == setting}
+    done = {(row["method"], row["seed"]) for row in rows(options.out) if row.get("setting") == setting}
     for seed in range(options.seeds):
         for method in METHODS:
             if (method, seed) not in done:
                 found = run(method, seed, options.candidates, job, price, batch)
                 note(options.out, {"setting": setting, "method": method, "seed": seed, **found})
-    table([row for row in rows(options.out) if row["setting"] == setting], price)
+    table([row for row in rows(options.out) if row.get("setting") == setting], price)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,24 @@ from nashc.ops.operator import Array, Attributes, Inputs, IntegerForm, NativeFor
 from nashc.ops.shift_conv import sample_input
 
 from nashc.core.network import Unit
+from nashc.errors import NashcError
 
 STEP = "ai.nashc.step"
+SAME_STEP = 1e-4
+"""How far steps of layers that have to be one may differ: as far as they may be written with other digits."""
+
+
+def step_said(text: str, where: str) -> float:
+    """The step that a node's metadata says. Raises NashcError where that is none."""
+    try:
+        step = float(text)
+    except ValueError:
+        step = 0.0
+    if not 0 < step < float("inf"):
+        raise NashcError(f"metadata {STEP} is '{text[:40]}'", where=where, hint="remove it")
+    return step
+
+
 """Key in the metadata of an AdderConv node: the step of its input, of which its weights are whole multiples."""
 
 SCHEMA = conv_schema(

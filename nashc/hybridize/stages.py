@@ -23,15 +23,15 @@ from nashc.importer.layout import Layout
 from nashc.importer.ops import KEEPS_VALUES, RENAMES, has_weights
 from nashc.importer.partition import groups
 from nashc.ops import DOMAIN
-from nashc.ops.adder_conv import STEP
+from nashc.ops.adder_conv import SAME_STEP, STEP, step_said
 from nashc.passes.graph import array, is_constant, is_op, mark_constants, new_initializer, static_shape, where
 from nashc.passes.window import window
 
 Array = NDArray[Any]
 VIEWS = (*RENAMES, "Identity", "Dropout", "Split")
 """Those of them behind which nothing is quantised anew."""
-SAME_STEP = 1e-4
-"""How far steps of adder layers that have to be one may differ: as far as they may be written with other digits."""
+FORMS = {"Gemm": "export it without transA", "MatMul": "export its weights as a matrix"}
+"""Of layers with float32 weights that have no integer form, what would have one."""
 OUTPUT_FUNCTIONS = ("Softmax", "LogSoftmax", "ArgMax", "Sigmoid", "TopK")
 """At the end of a model, what the host makes of the last map: it reads 8 bits and is not quantised itself."""
 
@@ -97,10 +97,8 @@ def staged(model: ir.Model) -> Staged:
     found = [(group, _stage(group)) for group in groups(graph, layout)]
     for group, stage in found:
         if stage.weighted is None and has_weights(group.head) and group.head.domain != DOMAIN:
-            raise NashcError(
-                "its weights have no integer form", where=where(group.head),
-                hint="export it with float32 weights, and a Gemm without transA",
-            )  # fmt: skip
+            hint = FORMS.get(group.head.op_type, "export it with float32 weights")
+            raise NashcError("its weights have no integer form", where=where(group.head), hint=hint)
     inputs = tuple(v.name or "" for v in graph.inputs if v.name not in graph.initializers and v.uses())
     outputs = tuple(v.name or "" for v in graph.outputs if not is_constant(v))
     shapes: dict[str, tuple[int, ...]] = {}
@@ -133,12 +131,7 @@ def _adder_scales(graph: ir.Graph, steps: Mapping[str, str]) -> dict[str, float]
         x = node.inputs[0] if node.inputs else None
         if text is None or x is None or x.name is None or x.name not in steps:
             continue
-        try:
-            scale = float(text)
-        except ValueError:
-            scale = 0.0
-        if not 0 < scale < np.inf:
-            raise NashcError(f"metadata {STEP} is '{text[:40]}'", where=where(node), hint="remove it")
+        scale = step_said(text, where(node))
         known = found.setdefault(steps[x.name], scale)
         if abs(known - scale) > SAME_STEP * scale:
             raise NashcError(
@@ -159,10 +152,6 @@ def _own_operands(graph: ir.Graph, node: ir.Node) -> None:
         bias = bias if bias is None else bias * bias.dtype.type(beta)
         for name in ("alpha", "beta"):
             node.attributes.pop(name, None)
-    if is_op(node, "MatMul") and weights.ndim > 2 and has_weights(node):
-        rank = static_shape(node.inputs[0]) if node.inputs[0] is not None else None
-        if rank is not None and len(rank) >= weights.ndim:
-            weights = weights.reshape(weights.shape[-2:])
     node.replace_input_with(1, new_initializer(graph, f"{node.name}_weight", weights))
     if is_op(node, "MatMul") or (bias is None and not is_op(node, "Conv")):
         return
@@ -171,13 +160,15 @@ def _own_operands(graph: ir.Graph, node: ir.Node) -> None:
     channels = weights.shape[_axis(node)]
     if bias is None:
         bias = np.zeros(channels, weights.dtype)
-    elif is_op(node, "Gemm") and bias.size in (1, bias.shape[-1]):
+    elif is_op(node, "Gemm") and bias.size == max(1, *bias.shape[-1:]):
         bias = np.broadcast_to(bias.reshape(-1), channels).copy()
     node.replace_input_with(2, new_initializer(graph, f"{node.name}_bias", bias))
 
 
 def _axis(node: ir.Node) -> int:
     """Of the weights: the output channels."""
+    if is_op(node, "MatMul"):
+        return len(static_shape(node.inputs[1]) or (0, 0)) - 1  # type: ignore[arg-type]
     return 0 if is_op(node, "Conv") or (is_op(node, "Gemm") and node.attributes.get_int("transB", 0) == 1) else 1
 
 
@@ -209,8 +200,8 @@ def _weighted(node: ir.Node) -> Weighted | None:
     if is_op(node, "Gemm"):
         plain = node.attributes.get_int("transA", 0) == 0
         return Weighted(node.name or "", "Gemm", *names, axis, None, weights.size) if plain else None
-    if is_op(node, "MatMul") and weights.ndim == 2:
-        return Weighted(node.name or "", "MatMul", *names, axis, None, int(np.prod(out)) * weights.shape[0])
+    if is_op(node, "MatMul") and weights.ndim > 1:
+        return Weighted(node.name or "", "MatMul", *names, axis, None, int(np.prod(out)) * weights.shape[-2])
     if is_op(node, "ConvTranspose"):
         macs = int(np.prod(x)) * int(np.prod(weights.shape[1:]))
         return Weighted(node.name or "", "ConvTranspose", *names, axis, None, macs)

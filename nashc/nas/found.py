@@ -56,7 +56,10 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
 
 def trained_apart(pairs: Iterable[Pair]) -> str:
     """In what the trainings of pairs differ, for their accuracies do not compare then; "" where they do."""
-    known = [p.training for p in pairs if p.training is not None]
+    trained = [p for p in pairs if p.accuracy is not None]
+    known = [p.training for p in trained if p.training is not None]
+    if 0 < len(known) < len(trained):
+        return "accuracies may not compare: how some of the networks were trained is not known"
     values = [asdict(t.recipe) | {"images": t.images, "teacher": t.teacher} for t in known]
-    differ = [name for name in values[0] if len({v[name] for v in values}) > 1] if values else []
+    differ = [n for n in values[0] if n != "seed" and len({v[n] for v in values}) > 1] if values else []
     return f"accuracies do not compare: the networks were trained with different {', '.join(differ)}" if differ else ""

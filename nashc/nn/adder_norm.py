@@ -70,10 +70,10 @@ class Rounding(nn.Module):
             self.register_buffer(name, torch.zeros(()))
 
     @torch.no_grad()
-    def measure(self, values: Tensor) -> Tensor:
-        """Take the step that suits these values, and return it."""
+    def measure(self, values: Tensor, step: float | None = None) -> Tensor:
+        """Take the step that suits these values, or the given one, and return it."""
         signed = float(values.min()) < 0
-        self.step.copy_(shared_step(values))
+        self.step.copy_(shared_step(values) if step is None else torch.tensor(step))
         self.low.fill_(-128 if signed else 0)
         self.high.fill_(127 if signed else 255)
         return self.step

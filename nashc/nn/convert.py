@@ -12,7 +12,7 @@ from torch import nn
 from nashc.errors import NashcError, did_you_mean
 from nashc.nn.adder import ETA, AdderConv2d
 from nashc.nn.shift import BITS, ShiftConv2d
-from nashc.nn.window import Window2d
+from nashc.nn.window import SoundConv2d, Window2d
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def convert(module: nn.Module, plan: Mapping[str, str | Choice]) -> nn.Module:
     """
     chosen: dict[str, Choice] = {}
     layers = dict(module.named_modules(remove_duplicate=False))
-    convs = {name: layer for name, layer in layers.items() if type(layer) is nn.Conv2d}
+    convs = {name: layer for name, layer in layers.items() if type(layer) in (nn.Conv2d, SoundConv2d)}
     for pattern, what in plan.items():
         for name in _matches(pattern, layers, convs):
             chosen[name] = _choice(what, pattern)

@@ -33,7 +33,7 @@ from nashc.nn.distill import Distillation
 from nashc.nn.graph import Graph, Step, node_names
 from nashc.nn.weights import read_checkpoint
 from nashc.ops import DOMAIN
-from nashc.ops.adder_conv import STEP
+from nashc.ops.adder_conv import SAME_STEP, STEP, step_said
 
 Array = NDArray[Any]
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -149,9 +149,15 @@ class _Run:
         for values, rounding in self.roundings.items():
             for value in values:
                 self.student.round_value(value, rounding)
-        for step in self.student.steps.values():
-            if step.op == f"{DOMAIN}.AdderConv" and step.node in _with_steps(model):
-                self.student.weight(step.inputs[1]).requires_grad_(False)  # trained already, to whole steps
+        self.given: dict[tuple[str, ...], float] = {}
+        for name, known in _known_steps(model).items():  # of layers that were trained already, to whole steps
+            self.student.weight(self.student.step_of(name).inputs[1]).requires_grad_(False)
+            sources = self._sources(name)
+            if abs(self.given.setdefault(sources, known) - known) > SAME_STEP * known:
+                raise NashcError(
+                    f"adder layers on the same values have the steps {known:g} and {self.given[sources]:g}",
+                    where=f"node '{name}'", hint="fine-tune the model that they were made from",
+                )  # fmt: skip
         self.step, self.match = 0, dict.fromkeys(self.layers, 0.0)
         self.per_epoch = len(images) // options.batch
         self.steps = options.epochs * self.per_epoch
@@ -284,7 +290,7 @@ class _Run:
         batch = self.some(START_IMAGES)
         for values, rounding in self.roundings.items():
             seen = self.student.values([batch], values)
-            step = rounding.measure(torch.cat([seen[value].flatten() for value in values]))
+            step = rounding.measure(torch.cat([seen[value].flatten() for value in values]), self.given.get(values))
             for name, layer in self.layers.items():
                 if self.sources[name] == values:
                     layer.round_to(step)
@@ -320,7 +326,8 @@ class _Run:
             "sizes": self.sizes,
         }  # fmt: skip
         with replacing(self.options.checkpoint / CHECKPOINT) as written:
-            save_file({n: t.clone() for n, t in tensors.items()}, written, {"state": json.dumps(state)})
+            apart = {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
+            save_file(apart, written, {"state": json.dumps(state)})
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one."""
@@ -352,10 +359,14 @@ class _Run:
         return True
 
 
-def _with_steps(model: onnx.ModelProto) -> set[str]:
-    """Nodes that say at which step they were trained."""
-    nodes = zip(node_names(model.graph), model.graph.node, strict=True)
-    return {name for name, node in nodes if any(p.key == STEP for p in node.metadata_props)}
+def _known_steps(model: onnx.ModelProto) -> dict[str, float]:
+    """Of the adder layers that say at which step they were trained. Raises NashcError for what is no step."""
+    found = {}
+    for name, node in zip(node_names(model.graph), model.graph.node, strict=True):
+        text = next((p.value for p in node.metadata_props if p.key == STEP), None)
+        if text is not None and (node.op_type, node.domain) == ("AdderConv", DOMAIN):
+            found[name] = step_said(text, f"node '{name}' (AdderConv)")
+    return found
 
 
 def _tensor(batch: Array) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -10,6 +10,7 @@ import onnx_ir as ir
 from nashc.errors import NashcError
 
 _CONSTANT = "ai.nashc.constant"
+_NAMES = "ai.nashc.names"
 
 
 def where(node: ir.Node) -> str:
@@ -119,12 +120,25 @@ def elements(shape: tuple[int, ...]) -> int:
     return n
 
 
+def _names(graph: ir.Graph) -> Iterator[str | None]:
+    """Of all values of a graph and the graphs in it, but its own initializers."""
+    yield from (value.name for value in graph.inputs)
+    for node in graph:
+        yield from (value.name for value in node.outputs)
+        for attribute in node.attributes.values():
+            inner = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else ()
+            for part in attribute.value if attribute.type == ir.AttributeType.GRAPHS else inner:
+                yield from part.initializers
+                yield from _names(part)
+
+
 def new_initializer(graph: ir.Graph, name: str, data: np.ndarray) -> ir.Value:
     """Store `data` in the graph under a name not yet taken."""
-    taken = {*graph.initializers, *(v.name for v in graph.inputs)}
-    taken |= {value.name for node in graph.all_nodes() for value in node.outputs}
+    taken = graph.meta.get(_NAMES)
+    if taken is None:  # once for a graph: passes add initializers alone, and give values names that are there
+        taken = graph.meta[_NAMES] = set(_names(graph))
     unique, n = name, 1
-    while unique in taken:
+    while unique in taken or unique in graph.initializers:
         n += 1
         unique = f"{name}_{n}"
     value = ir.Value(

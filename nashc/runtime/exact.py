@@ -18,11 +18,15 @@ import onnx
 import onnxruntime  # type: ignore[import-untyped]
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from nashc.importer.ops import KEEPS_VALUES, MOVES
+
 OFFSET = 128
 ZERO_POINTS = {"QLinearConv": (3, 5), "QLinearMatMul": (3, 5), "ConvInteger": (1, 3), "MatMulInteger": (1, 3)}
 """Operators that multiply bytes: their second factor and its zero point; the first factor is input 0."""
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that onnxruntime computes with bytes where both factors come from DequantizeLinear."""
+VIEWS = (*MOVES, *KEEPS_VALUES)
+"""Operators that may stand between: onnxruntime takes a DequantizeLinear through them."""
 UINT8, INT8 = TensorProto.UINT8, TensorProto.INT8
 
 
@@ -39,23 +43,25 @@ def saturates() -> bool:
 
 
 def exact(model: onnx.ModelProto, *, unsigned: bool) -> onnx.ModelProto:
-    """A copy whose products onnxruntime computes exactly; the model itself where it does so already.
+    """A copy whose products onnxruntime computes exactly; the model itself where there are none of bytes.
 
     Types have to be inferred. `unsigned`: uint8 by int8 is wrong here (`saturates`).
     """
+    if not any(_is(node, "DequantizeLinear", *ZERO_POINTS) for graph in _graphs(model.graph) for node in graph.node):
+        return model
     made = onnx.ModelProto()
     made.CopyFrom(model)
     work = _Work({name for graph in _graphs(made.graph) for name in _names(graph)}, unsigned)
     work.graph(made.graph, _Scope())
-    if not work.changed:
+    if not work.replaced:
         return model
-    _drop_unused(made)
+    work.drop(made)
     return made
 
 
 @dataclass
 class _Scope:
-    """What a graph sees by name: element types, stored tensors, and the DequantizeLinear nodes that make values."""
+    """What a graph sees by name: element types, stored tensors, and the nodes that make values."""
 
     types: dict[str, int] = field(default_factory=dict)
     stored: dict[str, TensorProto] = field(default_factory=dict)
@@ -64,9 +70,8 @@ class _Scope:
     def inside(self, graph: onnx.GraphProto) -> _Scope:
         """Also what the graph itself has, which hides the names around it."""
         values = (*graph.input, *graph.value_info, *graph.output)
-        types = {v.name: v.type.tensor_type.elem_type for v in values} | {
-            t.name: t.data_type for t in graph.initializer
-        }
+        types = {v.name: v.type.tensor_type.elem_type for v in values}
+        types |= {t.name: t.data_type for t in graph.initializer}
         made = {name: node for node in graph.node for name in node.output}
         given = {v.name for v in graph.input}
         own = {t.name: t for t in graph.initializer if t.name not in given}
@@ -74,81 +79,140 @@ class _Scope:
         outer = replace(self, **{
             kind: {n: v for n, v in getattr(self, kind).items() if n not in hidden} for kind in ("stored", "makers")
         })  # fmt: skip
-        makers = {name: node for name, node in made.items() if _is(node, "DequantizeLinear")}
-        return _Scope(self.types | types, outer.stored | own, outer.makers | makers)
+        return _Scope(self.types | types, outer.stored | own, outer.makers | made)
+
+    def sources(self, name: str) -> list[NodeProto]:
+        """The DequantizeLinear nodes whose values these are, moved or put together; none where it is not so simple."""
+        node = self.makers.get(name)
+        if node is None:
+            return []
+        if _is(node, "DequantizeLinear"):
+            return [node]
+        moved = node.input if node.op_type == "Concat" else node.input[:1] if _is(node, *VIEWS) else ()
+        return [found for part in moved for found in self.sources(part)]
+
+    def kinds(self, nodes: list[NodeProto]) -> set[int]:
+        return {self.types.get(node.input[0], 0) for node in nodes}
 
 
 class _Work:
+    """`replaced`: what nodes read before."""
+
     def __init__(self, taken: set[str], unsigned: bool) -> None:
-        self.taken, self.unsigned, self.changed = taken, unsigned, False
+        self.taken, self.unsigned = taken, unsigned
+        self.replaced: set[str] = set()
 
     def graph(self, graph: onnx.GraphProto, around: _Scope) -> None:
-        scope, here = around.inside(graph), {name for node in graph.node for name in node.output}
-        for node in list(graph.node):
+        scope = around.inside(graph)
+        place = _Place(self, graph, scope)
+        factors = []
+        for node in graph.node:
             for inner in _subgraphs(node):
                 self.graph(inner, scope)
             if _is(node, *ZERO_POINTS):
                 at, zero_at = ZERO_POINTS[node.op_type]
                 first, second = (scope.types.get(node.input[i], 0) for i in (0, at))
                 if (first, second) == (UINT8, INT8) and self.unsigned:
-                    self.move(graph, scope, node, at, zero_at, OFFSET)
+                    place.move(node, at, zero_at, OFFSET)
                 elif (first, second) == (INT8, UINT8) and node.op_type != "MatMulInteger":
-                    self.move(graph, scope, node, at, zero_at, -OFFSET)
+                    place.move(node, at, zero_at, -OFFSET)
             elif self.unsigned and _is(node, *PRODUCTS):
-                sides = [scope.makers.get(name) for name in node.input[:2]]
-                kinds = [0 if side is None else scope.types.get(side.input[0], 0) for side in sides]
-                maker = sides[-1]
-                if kinds == [UINT8, INT8] and maker is not None and maker.output[0] in here:
-                    self.move(graph, scope, maker, 0, 2, OFFSET)
-
-    def move(self, graph: onnx.GraphProto, scope: _Scope, node: NodeProto, at: int, zero_at: int, offset: int) -> None:
-        """Let the node read its bytes and their zero point as the same numbers in the other type."""
-        self.changed = True
-        zero = node.input[zero_at] if zero_at < len(node.input) else ""
-        node.input.extend([""] * (zero_at + 1 - len(node.input)))
-        node.input[at] = self.moved(graph, scope, node, node.input[at], offset)
-        if zero:
-            node.input[zero_at] = self.moved(graph, scope, node, zero, offset)
-        elif node.op_type != "DequantizeLinear":
-            node.input[zero_at] = self.store(graph, scope, f"{node.input[at]}_zero", np.array(0), offset)
-        else:  # one for each scale
-            kind = UINT8 if offset > 0 else INT8
-            value = helper.make_tensor("value", kind, [1], [max(offset, 0)])
-            shape = self.add(graph, scope, node, "Shape", [node.input[1]], TensorProto.INT64)
-            node.input[zero_at] = self.add(graph, scope, node, "ConstantOfShape", [shape], kind, value=value)
-
-    def moved(self, graph: onnx.GraphProto, scope: _Scope, node: NodeProto, name: str, offset: int) -> str:
-        if name in scope.stored:
-            return self.store(graph, scope, name, numpy_helper.to_array(scope.stored[name]), offset)
-        wide = self.add(graph, scope, node, "Cast", [name], TensorProto.INT32, to=TensorProto.INT32)
-        step = self.store(graph, scope, "offset", np.array(offset, np.int32), None)
-        sum_ = self.add(graph, scope, node, "Add", [wide, step], TensorProto.INT32)
-        kind = UINT8 if offset > 0 else INT8
-        return self.add(graph, scope, node, "Cast", [sum_], kind, to=kind)
-
-    def store(self, graph: onnx.GraphProto, scope: _Scope, name: str, values: np.ndarray, offset: int | None) -> str:
-        if offset is not None:
-            values = (values.astype(np.int16) + offset).astype(np.uint8 if offset > 0 else np.int8)
-        tensor = numpy_helper.from_array(values, self.fresh(f"{name}_moved"))
-        graph.initializer.append(tensor)
-        scope.types[tensor.name], scope.stored[tensor.name] = tensor.data_type, tensor
-        return tensor.name
-
-    def add(
-        self, graph: onnx.GraphProto, scope: _Scope, before: NodeProto, op: str, inputs: list[str], kind: int,
-        **attributes: Any,
-    ) -> str:  # fmt: skip
-        name = self.fresh(f"{inputs[0]}_{op}")
-        at = next(i for i, node in enumerate(graph.node) if node.output[0] == before.output[0])
-        graph.node.insert(at, helper.make_node(op, inputs, [name], name=name, **attributes))
-        scope.types[name] = kind
-        return name
+                factors.append([scope.sources(name) for name in node.input[:2]])
+        here = {node.output[0] for node in graph.node}
+        changed = True
+        while changed:  # moving the second factor of one product may move the first of another
+            changed = False
+            for one, other in factors:
+                if scope.kinds(one) == {INT8}:
+                    continue
+                for node in other:
+                    if scope.kinds([node]) == {INT8} and node.output[0] in here:
+                        place.move(node, 0, 2, OFFSET)
+                        changed = True
+        place.rebuild()
 
     def fresh(self, name: str) -> str:
         while name in self.taken:
             name += "_"
         self.taken.add(name)
         return name
+
+    def drop(self, model: onnx.ModelProto) -> None:
+        """Take out the stored tensors that were replaced and that nothing reads any more."""
+        graphs = list(_graphs(model.graph))
+        used = {name for graph in graphs for node in graph.node for name in node.input}
+        used |= {value.name for graph in graphs for value in (*graph.output, *graph.input)}
+        for graph in graphs:
+            kept = [tensor for tensor in graph.initializer if tensor.name in used or tensor.name not in self.replaced]
+            if len(kept) < len(graph.initializer):
+                del graph.initializer[:]
+                graph.initializer.extend(kept)
+
+
+class _Place:
+    """Changes of one graph: its nodes are put together once, in the end."""
+
+    def __init__(self, work: _Work, graph: onnx.GraphProto, scope: _Scope) -> None:
+        self.work, self.graph, self.scope = work, graph, scope
+        self.before: dict[str, list[NodeProto]] = {}
+        self.known: dict[tuple[str, int], str] = {}
+
+    def move(self, node: NodeProto, at: int, zero_at: int, offset: int) -> None:
+        """Let the node read its bytes and their zero point as the same numbers in the other type."""
+        zero = node.input[zero_at] if zero_at < len(node.input) else ""
+        node.input.extend([""] * (zero_at + 1 - len(node.input)))
+        node.input[at] = self.moved(node, node.input[at], offset)
+        scale = self.scope.stored.get(node.input[1]) if node.op_type == "DequantizeLinear" else None
+        if zero:
+            node.input[zero_at] = self.moved(node, zero, offset)
+        elif node.op_type != "DequantizeLinear" or scale is not None:
+            shape = () if scale is None else tuple(scale.dims)
+            node.input[zero_at] = self.store("zero", _byte(np.full(shape, offset), offset))
+        else:  # one for each scale
+            kind = _kind(offset)
+            value = helper.make_tensor("value", kind, [1], [max(offset, 0)])
+            sizes = self.add(node, "Shape", [node.input[1]], TensorProto.INT64)
+            node.input[zero_at] = self.add(node, "ConstantOfShape", [sizes], kind, value=value)
+
+    def moved(self, node: NodeProto, name: str, offset: int) -> str:
+        """The name of the value plus the offset, in the other type."""
+        self.work.replaced.add(name)
+        if name not in self.scope.stored:
+            wide = self.add(node, "Cast", [name], TensorProto.INT32, to=TensorProto.INT32)
+            step = self.store("offset", np.array(offset, np.int32))
+            sum_ = self.add(node, "Add", [wide, step], TensorProto.INT32)
+            return self.add(node, "Cast", [sum_], _kind(offset), to=_kind(offset))
+        if (name, offset) not in self.known:
+            values = numpy_helper.to_array(self.scope.stored[name]).astype(np.int16) + offset
+            self.known[name, offset] = self.store(name, _byte(values, offset))
+        return self.known[name, offset]
+
+    def store(self, name: str, values: np.ndarray) -> str:
+        tensor = numpy_helper.from_array(values, self.work.fresh(f"{name}_moved"))
+        self.graph.initializer.append(tensor)
+        self.scope.types[tensor.name], self.scope.stored[tensor.name] = tensor.data_type, tensor
+        return tensor.name
+
+    def add(self, before: NodeProto, op: str, inputs: list[str], kind: int, **attributes: Any) -> str:
+        name = self.work.fresh(f"{inputs[0]}_{op}")
+        self.before.setdefault(before.output[0], []).append(helper.make_node(op, inputs, [name], name, **attributes))
+        self.scope.types[name] = kind
+        return name
+
+    def rebuild(self) -> None:
+        if self.before:
+            nodes = [new for node in self.graph.node for new in (*self.before.get(node.output[0], ()), node)]
+            copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+            del self.graph.node[:]
+            self.graph.node.extend(copies)
+
+
+def _kind(offset: int) -> int:
+    return int(UINT8 if offset > 0 else INT8)
+
+
+def _byte(values: np.ndarray, offset: int) -> np.ndarray:
+    return values.astype(np.uint8 if offset > 0 else np.int8)
 
 
 def _is(node: NodeProto, *ops: str) -> bool:
@@ -174,14 +238,3 @@ def _names(graph: onnx.GraphProto) -> Iterator[str]:
         yield value.name
     for node in graph.node:
         yield from (node.name, *node.input, *node.output)
-
-
-def _drop_unused(model: onnx.ModelProto) -> None:
-    """Stored tensors that nothing reads any more."""
-    used = {name for graph in _graphs(model.graph) for node in graph.node for name in node.input}
-    used |= {value.name for graph in _graphs(model.graph) for value in graph.output}
-    for graph in _graphs(model.graph):
-        kept = [tensor for tensor in graph.initializer if tensor.name in used]
-        if len(kept) < len(graph.initializer):
-            del graph.initializer[:]
-            graph.initializer.extend(kept)

@@ -1,7 +1,7 @@
 """ShiftConv as a standard Conv: the weights are decoded and scaled once, when the model is loaded.
 
 ShiftConv(X, W, S, B) = Conv(X, S[m] * decode(W), B). Requires: constants stored. Ensures: no ShiftConv with stored
-weights and scale is left in a model that is not quantised.
+weights and scale is left in a model that is not quantised, but those with SAME padding and dilation.
 """
 
 from __future__ import annotations

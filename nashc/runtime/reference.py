@@ -25,7 +25,7 @@ def run_reference(model: Source, inputs: Mapping[str, Array]) -> dict[str, Array
     source = prepare(model, native=False).source
     check_inputs(tensors(source), inputs)
     names = [value.name for value in source.graph.output]
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {t.name: onnx.numpy_helper.to_array(t) for t in source.graph.initializer} | dict(inputs)
     for _, results in evaluate(source, inputs):
         values.update(results)
     return {name: values[name] for name in names}
@@ -62,12 +62,15 @@ def _quantize_linear(opset: int) -> type[OpRun]:
     known = inspect.signature(base._run).parameters
 
     def _run(self: OpRun, x: Array, scale: Array, *rest: Any, **named: Any) -> tuple[Array]:
-        if not named.get("block_size"):
-            shape = [1] * x.ndim
-            if scale.size > 1:
-                shape[1 if named.get("axis") is None else named["axis"]] = scale.size
-            limit = np.abs(scale).reshape(shape if scale.size > 1 else ()) * WITHIN_INT32
-            x = np.clip(x, -limit, limit).astype(x.dtype)
+        axis = 1 if named.get("axis") is None else named["axis"]
+        x, scale = x.astype(np.float32), scale.astype(np.float32)
+        if named.get("block_size"):
+            each = np.repeat(scale, named["block_size"], axis)
+            each = each[tuple(slice(size) for size in x.shape)]
+        else:
+            each = scale.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)] if scale.size > 1 else ())
+        limit = np.abs(each) * np.float32(WITHIN_INT32)
+        x = np.clip(x, -limit, limit)
         own = {name: value for name, value in named.items() if name in known}
         return base._run(self, x, scale, *rest, **own)  # type: ignore[no-any-return]
 

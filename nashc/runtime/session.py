@@ -83,6 +83,7 @@ def start(model: onnx.ModelProto, threads: int | None, *, native: bool) -> onnxr
     """The model as it is in onnxruntime. Raises NashcError for what onnxruntime refuses."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised as well
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")  # its own choice rounds x to bytes
     if threads is not None:
         if not 1 <= threads <= MOST_THREADS:
             raise NashcError(f"threads={threads}", where="Session", hint=f"give 1 to {MOST_THREADS}")

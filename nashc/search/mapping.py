@@ -127,8 +127,9 @@ class LayerOn:
     def _searched(self, placement: Placement) -> Best | None:
         if self.native is None or self.problem is None:
             return search_with_numpy(self.work, self.unroll, *self.rest, placement)
-        compiled.place(self.problem, placement)
-        found = compiled.search(self.native, self.problem, tile_lists(self.work, self.unroll))
+        asked = compiled.Problem.from_buffer_copy(self.problem)  # the search lets other threads run
+        compiled.place(asked, placement)
+        found = compiled.search(self.native, asked, tile_lists(self.work, self.unroll))
         if found is None:
             return None
         flow = DATAFLOWS.values()[found.flow]

@@ -47,3 +47,16 @@ def test_a_new_model_is_taken_as_it_is():
     model = net("(float[1,3,8,8] x) => (float[1,4,8,8] y)", "y = Conv(x, w)", OPSET, w=(4, 3, 1, 1))
     assert original(model, {}, "net", "net").proto is model
     assert onnx.checker.check_model(model) is None
+
+
+def test_a_batch_that_the_file_fixes_is_compared_as_it_is():
+    model = net("(float[4,3,8,8] x) => (float[4,4,8,8] y)", "y = Conv(x, w)", 13, w=(4, 3, 1, 1))
+    del model.opset_import[1:]
+    assert original(model, {}, "net", "net").proto.opset_import[0].version == OPSET
+
+
+def test_a_linear_map_may_grow_and_shrink():
+    model = resized("Resize", 10, (0.5, 2), "linear")
+    made = original(model, {}, "net", "net").proto
+    x = {"x": np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32)}
+    np.testing.assert_allclose(run(made, x)[0], run(model, x)[0], rtol=1e-4, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 from torch import nn
 
 from nashc.errors import NashcError
+from nashc.nas.architecture import sample
+from nashc.nas.build import build
+from nashc.nas.space import load_space
 from nashc.nn import Adder, AdderConv2d, Conv, Shift, ShiftConv2d, convert, fix_shift_weights
 
 
@@ -161,3 +165,9 @@ def test_weights_that_any_other_layer_shares_are_refused() -> None:
     other.bias = one.bias
     with pytest.raises(NashcError, match="the weights are shared with '1'"):
         convert(nn.Sequential(one, other), {"0": "shift"})
+
+
+def test_networks_of_a_space_convert_too() -> None:
+    space = load_space("resnet-cifar")
+    built = build(sample(space, Random(0)), space)
+    assert isinstance(convert(built, {"stem.conv": "shift"}).stem.conv, ShiftConv2d)

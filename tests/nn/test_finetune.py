@@ -318,3 +318,13 @@ def test_layers_that_were_trained_before_keep_their_bytes() -> None:
         step = next(float(p.value) for p in node.metadata_props if p.key == STEP)
         steps = held[node.input[1]] / np.float32(step)
         np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
+
+
+def test_a_second_round_takes_the_step_of_the_first_where_both_read_the_same() -> None:
+    body = "a0 = Conv(x, w0) a = Relu(a0) b = Conv<pads=[1,1,1,1]>(a, w1) c = Conv<pads=[1,1,1,1]>(a, w2) y = Add(b, c)"
+    model = net("(float[n,3,8,8] x) => (float[n,8,8,8] y)", body, 21, w0=(8, 3, 1, 1), w1=(8, 8, 3, 3), w2=(8, 8, 3, 3))
+    first = finetune(model, ("Conv_2",), pictures(), replace(OPTIONS, epochs=1))
+    second = finetune(first.model, ("Conv_4",), pictures(), replace(OPTIONS, epochs=1))
+    steps = {p.value for n in second.model.graph.node for p in n.metadata_props if p.key == STEP}
+    assert len({float(step) for step in steps}) == 1
+    original(second.model, {}, "net", "net")

@@ -151,3 +151,69 @@ def test_float_weights_and_biases_between_bytes_stay_float(op: str, weights: str
     q = rng.integers(0, 256, x_shape).astype(np.uint8)
     found, wanted = Session(model, threads=1).run({"q": q})["y"], run_reference(model, {"q": q})["y"]
     assert np.abs(found.astype(int) - wanted).max() <= 1
+
+
+VIEWED = {
+    "transposed weights": ("DequantizeLinear(w, sw, wz) t = Transpose(v)", "MatMul(d, t)", (5, 64), (8, 64), ""),
+    "reshaped images": ("DequantizeLinear(w, sw, wz) e = Reshape(d, s)", "Conv(e, v)", (1, 16, 36), (8, 16, 3, 3), "1,16,6,6"),
+    "pooled images": ("DequantizeLinear(w, sw, wz) e = MaxPool<kernel_shape=[2,2]>(d)", "Conv(e, v)", (1, 16, 7, 7), (8, 16, 3, 3), ""),
+    "squeezed images": ("DequantizeLinear(w, sw, wz) e = Squeeze(d, s)", "Gemm(e, v)", (5, 64, 1, 1), (64, 8), "2,3"),
+    "images put together": ("DequantizeLinear(w, sw, wz) e = Concat<axis=1>(d, d)", "Conv(e, v)", (1, 8, 6, 6), (8, 16, 3, 3), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VIEWED)
+def test_sums_are_exact_behind_views(name: str) -> None:
+    body, product_, x_shape, w_shape, constant = VIEWED[name]
+    axes = "a,b,c,d" if "Conv" in product_ else "a,b"
+    text = (
+        f"g (uint8[{','.join(map(str, x_shape))}] x) => (uint8[{axes}] y) {{ d = DequantizeLinear(x, sx, xz) v = {body}"
+    )
+    model = parser.parse_model(f"{HEADER} {text} f = {product_} y = QuantizeLinear(f, sy, yz) }}")
+    rng = np.random.default_rng(0)
+    stored = {**STEP, "xz": np.uint8(0), "wz": np.int8(0), "yz": np.uint8(100)}
+    stored["w"] = rng.integers(-128, 128, w_shape).astype(np.int8)
+    if constant:
+        stored["s"] = np.array([int(n) for n in constant.split(",")])
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items())
+    x = rng.integers(150, 256, x_shape).astype(np.uint8)
+    found, wanted = Session(model, threads=1).run({"x": x})["y"], run_reference(model, {"x": x})["y"]
+    apart = np.abs(found.astype(int) - wanted)
+    assert apart.max() <= 1
+    assert (apart > 0).mean() <= 0.05
+
+
+def test_a_factor_of_two_products_is_exact_in_both() -> None:
+    """What makes the second product exact moves the first factor of the other one."""
+    text = (
+        "g (uint8[5,8] q, int8[8,64] r) => (float[8,8] y, float[5,64] z) { x = DequantizeLinear(q, sx, xz)"
+        " b = DequantizeLinear(r, sx, rz) v = DequantizeLinear(w, sw, rz) y = MatMul(b, v) z = MatMul(x, b) }"
+    )
+    model = parser.parse_model(f"{HEADER} {text}")
+    rng = np.random.default_rng(0)
+    stored = {**STEP, "xz": np.uint8(0), "rz": np.int8(0), "w": rng.integers(-128, 128, (64, 8)).astype(np.int8)}
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items())
+    inputs = {"q": rng.integers(150, 256, (5, 8)).astype(np.uint8), "r": rng.integers(90, 128, (8, 64)).astype(np.int8)}
+    found, wanted = Session(model, threads=1).run(inputs), run_reference(model, inputs)
+    for name in "yz":
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, atol=1e-3)
+
+
+def test_stored_defaults_of_inputs_stay() -> None:
+    text = "g (uint8[5,64] q, float[3] spare) => (int32[5,8] y) { y = MatMulInteger(q, w) }"
+    model = parser.parse_model(f"{HEADER} {text}")
+    w = np.random.default_rng(0).integers(-128, 128, (64, 8)).astype(np.int8)
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(w, "w"), numpy_helper.from_array(np.ones(3, np.float32), "spare")]
+    )
+    assert [tensor.name for tensor in Session(model, threads=1).inputs] == ["q"]
+
+
+def test_float_inputs_of_a_product_with_integer_weights_stay_float() -> None:
+    model = parser.parse_model(
+        f"{HEADER} g (float[5,64] x) => (float[5,8] y) {{ v = DequantizeLinear(w, sw) y = MatMul(x, v) }}"
+    )
+    rng = np.random.default_rng(0)
+    w, x = rng.integers(-128, 128, (64, 8)).astype(np.int8), rng.standard_normal((5, 64)).astype(np.float32)
+    model.graph.initializer.extend([numpy_helper.from_array(w, "w"), numpy_helper.from_array(STEP["sw"], "sw")])
+    np.testing.assert_allclose(Session(model, threads=1).run({"x": x})["y"], x @ (w * STEP["sw"]), rtol=1e-4, atol=1e-5)

@@ -1,19 +1,23 @@
 """The compiled mapping search is the NumPy one: every mapping to the cycle, every answer the same."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nashc.core.design import Buffers
+from nashc.board import load_board
+from nashc.core.design import Buffers, Placement, Work
+from nashc.core.loops import LoopNest, Unroll
 from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.latency import Site, layer_cycles
+from nashc.hw.resources import machine_of
 from nashc.hw.tiles import TILE_DIMS, Extents, Tiles
 from nashc.hw.traffic import cycles_bound
 from nashc.search import compiled
-from nashc.search.mapping import best_mapping, search_with_numpy
+from nashc.search.mapping import best_mapping, layer_on, search_with_numpy
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
 from strategies import machines, placements, tiles, unrolls, works
@@ -51,3 +55,14 @@ def test_best_mappings_are_the_same_ones(data):
     if found is not None and expected is not None:
         assert (found.mapping, found.cycles) == (expected.mapping, expected.cycles)
         assert found.considered == expected.considered
+
+
+def test_threads_share_what_is_known_of_a_layer() -> None:
+    work = Work(LoopNest(1, 64, 64, 28, 28, 3, 3, 30, 30, (1, 1), (1, 1), (1, 1, 1, 1)), 1, 8, 8, 8, 1)
+    places = [Placement((a,), b, c) for a in (False, True) for b in (False, True) for c in (False, True)]
+    chunk = (Unroll(k=16, c=8), Buffers(65536, 65536, 131072), 64, machine_of(load_board("fpga-zc706")))
+    alone = [best_mapping(work, *chunk, place) for place in places]
+    for _ in range(5):
+        layer_on.cache_clear()
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lambda place: best_mapping(work, *chunk, place), places)) == alone
