@@ -154,27 +154,25 @@ def test_float_weights_and_biases_between_bytes_stay_float(op: str, weights: str
 
 
 VIEWED = {
-    "transposed weights": ("DequantizeLinear(w, sw, wz) t = Transpose(v)", "MatMul(d, t)", (5, 64), (8, 64), ""),
-    "reshaped images": ("DequantizeLinear(w, sw, wz) e = Reshape(d, s)", "Conv(e, v)", (1, 16, 36), (8, 16, 3, 3), "1,16,6,6"),
-    "pooled images": ("DequantizeLinear(w, sw, wz) e = MaxPool<kernel_shape=[2,2]>(d)", "Conv(e, v)", (1, 16, 7, 7), (8, 16, 3, 3), ""),
-    "squeezed images": ("DequantizeLinear(w, sw, wz) e = Squeeze(d, s)", "Gemm(e, v)", (5, 64, 1, 1), (64, 8), "2,3"),
-    "images put together": ("DequantizeLinear(w, sw, wz) e = Concat<axis=1>(d, d)", "Conv(e, v)", (1, 8, 6, 6), (8, 16, 3, 3), ""),
-}  # fmt: skip
+    "transposed weights": ("t = Transpose(v) f = MatMul(d, t)", (5, 64), (8, 64), []),
+    "reshaped images": ("e = Reshape(d, s) f = Conv(e, v)", (1, 16, 36), (8, 16, 3, 3), [1, 16, 6, 6]),
+    "pooled images": ("e = MaxPool<kernel_shape=[2,2]>(d) f = Conv(e, v)", (1, 16, 7, 7), (8, 16, 3, 3), []),
+    "squeezed images": ("e = Squeeze(d, s) f = Gemm(e, v)", (5, 64, 1, 1), (64, 8), [2, 3]),
+    "images put together": ("e = Concat<axis=1>(d, d) f = Conv(e, v)", (1, 8, 6, 6), (8, 16, 3, 3), []),
+}
 
 
 @pytest.mark.parametrize("name", VIEWED)
 def test_sums_are_exact_behind_views(name: str) -> None:
-    body, product_, x_shape, w_shape, constant = VIEWED[name]
-    axes = "a,b,c,d" if "Conv" in product_ else "a,b"
-    text = (
-        f"g (uint8[{','.join(map(str, x_shape))}] x) => (uint8[{axes}] y) {{ d = DequantizeLinear(x, sx, xz) v = {body}"
-    )
-    model = parser.parse_model(f"{HEADER} {text} f = {product_} y = QuantizeLinear(f, sy, yz) }}")
+    body, x_shape, w_shape, constant = VIEWED[name]
+    sizes, axes = ",".join(map(str, x_shape)), "a,b,c,d" if "Conv" in body else "a,b"
+    nodes = f"d = DequantizeLinear(x, sx, xz) v = DequantizeLinear(w, sw, wz) {body} y = QuantizeLinear(f, sy, yz)"
+    model = parser.parse_model(f"{HEADER} g (uint8[{sizes}] x) => (uint8[{axes}] y) {{ {nodes} }}")
     rng = np.random.default_rng(0)
     stored = {**STEP, "xz": np.uint8(0), "wz": np.int8(0), "yz": np.uint8(100)}
     stored["w"] = rng.integers(-128, 128, w_shape).astype(np.int8)
     if constant:
-        stored["s"] = np.array([int(n) for n in constant.split(",")])
+        stored["s"] = np.array(constant)
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items())
     x = rng.integers(150, 256, x_shape).astype(np.uint8)
     found, wanted = Session(model, threads=1).run({"x": x})["y"], run_reference(model, {"x": x})["y"]
