@@ -306,6 +306,11 @@ def test_the_reference_clips_what_is_beyond_int32() -> None:
         np.testing.assert_array_equal(run_reference(model, {"x": x})["y"], [127, 127, -128, 53])
 
 
+def test_the_reference_runs_models_of_opsets_that_quantise_nothing() -> None:
+    model = parser.parse_model('<ir_version: 3, opset_import: ["": 8]> g (float[2] x) => (float[2] y) { y = Relu(x) }')
+    np.testing.assert_array_equal(run_reference(model, {"x": np.array([-1, 2], np.float32)})["y"], [0, 2])
+
+
 def test_arguments_at_their_limits() -> None:
     model = shift_net("(float[1,3,8,8] x) => (float[1,4,6,6] y) { y = ai.nashc.ShiftConv(x, c, s) }")
     assert Session(model, threads=1).run({"x": np.ones((1, 3, 8, 8), np.float32)}, []) == {}
