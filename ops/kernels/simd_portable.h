@@ -50,7 +50,10 @@ struct Portable {
     static I mul32(I a, I b) { return (I)((U)a * (U)b); }
     static I add16(I a, I b) { return (I)((U16)a + (U16)b); }
     static I sub16(I a, I b) { return (I)((U16)a - (U16)b); }
-    static I abs16(I a) { return (I)((I16)a < 0 ? -(I16)a : (I16)a); }
+    static I abs16(I a) {  // of the least value, which lanes beyond a plane may hold, itself
+        const U16 negative = (U16)((I16)a < 0);
+        return (I)(((U16)a ^ negative) - negative);
+    }
     static I sad(I a, I b) {
         U8 x = (U8)a, y = (U8)b, distance = x > y ? x - y : y - x;
         U16 pairs = ((U16)distance & 0xff) + ((U16)distance >> 8);
