@@ -134,13 +134,13 @@ def _refuse_another(given: onnx.ModelProto, made: onnx.ModelProto, value: onnx.V
                     where: str) -> None:  # fmt: skip
     """Raises NashcError where a conversion gave another function: all that follows would be compared with that one.
     What onnxruntime cannot run as it was is taken as the converter made it."""
+    dims = value.type.tensor_type.shape.dim  # some exporters write -1 where a size is open
+    sizes = [d.dim_value if d.dim_value > 0 else size for d, size in zip(dims, shape, strict=True)]
+    x = {value.name: np.random.default_rng(0).normal(size=sizes).astype(np.float32)}
     try:
-        sessions = [Session(model, threads=1) for model in (given, made)]
+        wanted, found = (Session(model, threads=1).run(x) for model in (given, made))
     except NashcError:
         return
-    sizes = [d.dim_value or size for d, size in zip(value.type.tensor_type.shape.dim, shape, strict=True)]
-    x = {value.name: np.random.default_rng(0).normal(size=sizes).astype(np.float32)}
-    wanted, found = (session.run(x) for session in sessions)
     for output, values in wanted.items():
         size = float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) if values.dtype.kind == "f" else 0.0
         same = found[output].shape == values.shape and (

@@ -133,7 +133,7 @@ def check_inputs(tensors: Sequence[Tensor], inputs: Mapping[str, Array]) -> None
 
 def _tensor(argument: Any, *, ranked: bool) -> Tensor:
     """onnxruntime says [] of a scalar and of a tensor whose axes are not known alike."""
-    shape = tuple(size if isinstance(size, int) else None for size in argument.shape)
+    shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in argument.shape)
     return Tensor(argument.name, TYPES.get(argument.type, argument.type), shape if ranked or shape else None)
 
 

@@ -55,6 +55,14 @@ def test_a_batch_that_the_file_fixes_is_compared_as_it_is():
     assert original(model, {}, "net", "net").proto.opset_import[0].version == OPSET
 
 
+def test_sizes_of_minus_one_are_open():
+    model = net("(float[N,3,8,8] x) => (float[N,4,8,8] y)", "y = Conv(x, w)", 13, w=(4, 3, 1, 1))
+    del model.opset_import[1:]
+    for dim in model.graph.input[0].type.tensor_type.shape.dim:
+        dim.dim_value = -1
+    assert original(model, {"x": (1, 3, 8, 8)}, "net", "net").proto.opset_import[0].version == OPSET
+
+
 def test_a_linear_map_may_grow_and_shrink():
     model = resized("Resize", 10, (0.5, 2), "linear")
     made = original(model, {}, "net", "net").proto
