@@ -79,11 +79,12 @@ def _all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     for node in nodes:
         yield node
-        for graph in _subgraphs(node):
+        for graph in subgraphs(node):
             yield from _nodes(graph.node)
 
 
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node's attributes: branches and loop bodies."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
@@ -112,7 +113,7 @@ def _placed(
     found |= {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
     for node, known in zip(graph.node, inferred.node, strict=True):
         yield node, found
-        for inner, inner_known in zip(_subgraphs(node), _subgraphs(known), strict=True):
+        for inner, inner_known in zip(subgraphs(node), subgraphs(known), strict=True):
             yield from _placed(inner, inner_known, found)
 
 

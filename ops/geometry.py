@@ -18,6 +18,8 @@ Size = int | None
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 MAX_SPATIAL_RANK = 2
+COORDINATES_SINCE = 11
+"""The opset since which Resize says which pixel comes from where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,15 @@ def _output(size: Size, begin: Size, end: Size, span: int, stride: int) -> Size:
 
 def _text(sizes: Sequence[Size]) -> str:
     return "[" + ", ".join("?" if s is None else str(s) for s in sizes) + "]"
+
+
+def nearest_before(scales: NDArray[Any]) -> str | None:
+    """nearest_mode of a Resize or Upsample of a set before COORDINATES_SINCE, as onnxruntime has it: the pixel before
+    the place, or behind it where the map shrinks. None where one axis grows and another shrinks: no mode is both."""
+    shrinks = bool((scales < 1).any())
+    if shrinks and (scales > 1).any():
+        return None
+    return "ceil" if shrinks else "floor"
 
 
 def windows(x: NDArray[Any], geometry: ConvGeometry) -> NDArray[Any]:

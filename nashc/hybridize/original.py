@@ -15,13 +15,12 @@ from nashc.errors import NashcError
 from nashc.hybridize.stages import Staged, staged
 from nashc.importer import import_ir
 from nashc.ops import DOMAIN
+from nashc.ops.geometry import COORDINATES_SINCE, nearest_before
 from nashc.passes import checked, load, simplify
 from nashc.runtime import Session
 
 OPSET = 21
 """DequantizeLinear of 4-bit weights came with it."""
-RESIZES_BY_COORDINATES = 11
-"""Since this opset Resize says which pixel comes from where."""
 SAME = 1e-3
 """Of an output's size: how far a model at another opset may be from what it was."""
 
@@ -96,7 +95,7 @@ def _at_opset(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
             where=where,
             hint=f"export the model with opset {OPSET}",
         ) from None
-    if version < RESIZES_BY_COORDINATES:
+    if version < COORDINATES_SINCE:
         _resize_as_before(made, where)
     del made.metadata_props[:]
     made.metadata_props.extend(proto.metadata_props)
@@ -118,13 +117,13 @@ def _resize_as_before(made: onnx.ModelProto, where: str) -> None:
         found = stored.get(node.input[2]) if len(node.input) > 2 else None
         scales = None if found is None else onnx.numpy_helper.to_array(found)
         mode = next((a.s for a in node.attribute if a.name == "mode"), b"nearest")
-        if mode == b"nearest" and (scales is None or ((scales > 1).any() and (scales < 1).any())):
+        nearest = None if scales is None else nearest_before(scales)
+        if mode == b"nearest" and nearest is None:
             raise NashcError(
                 f"node '{node.name or node.output[0]}' (Resize) cannot be brought to opset {OPSET}", where=where,
                 hint=f"export the model with opset {OPSET}",
             )  # fmt: skip
-        nearest = "ceil" if scales is not None and (scales < 1).any() else "floor"
-        said = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": nearest}
+        said = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": nearest or "floor"}
         kept = [a for a in node.attribute if a.name not in said]
         del node.attribute[:]
         node.attribute.extend([*kept, *(onnx.helper.make_attribute(name, text) for name, text in said.items())])

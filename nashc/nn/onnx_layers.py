@@ -15,7 +15,7 @@ from nashc.nn.adder import adder_conv2d
 from nashc.nn.onnx_ops import Function, op
 from nashc.nn.shift import shift_conv2d
 from nashc.nn.window import sound
-from nashc.ops.geometry import AUTO_PADS
+from nashc.ops.geometry import AUTO_PADS, COORDINATES_SINCE, nearest_before
 
 _CONVOLUTIONS: tuple[Function, ...] = (functional.conv1d, functional.conv2d, functional.conv3d)
 _TRANSPOSED: tuple[Function, ...] = (
@@ -350,13 +350,14 @@ def resize(
     keep_aspect_ratio_policy: str = "stretch",
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
-    opset: int = 11,
+    opset: int = COORDINATES_SINCE,
 ) -> Tensor:
-    if opset < 11:  # x and scales alone; as onnxruntime has it
+    if opset < COORDINATES_SINCE:  # x and scales alone
         scales, roi, coordinate_transformation_mode = roi, None, "asymmetric"
-        nearest_mode = "ceil" if scales is not None and bool((scales < 1).any()) else "floor"
-        if mode == "nearest" and scales is not None and bool((scales < 1).any() and (scales > 1).any()):
+        known = "floor" if scales is None else nearest_before(scales.detach().cpu().numpy())
+        if mode == "nearest" and known is None:
             raise NashcError("one axis shrinks and another grows, which is not known here before opset 11")
+        nearest_mode = known or nearest_mode
     if mode not in ("nearest", "linear") or antialias or keep_aspect_ratio_policy != "stretch":
         raise NashcError(f"mode='{mode}', antialias={antialias}, {keep_aspect_ratio_policy} are not known here")
     chosen = range(x.dim()) if axes is None else axes

@@ -19,6 +19,7 @@ import onnxruntime  # type: ignore[import-untyped]
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from nashc.importer.ops import KEEPS_VALUES, MOVES
+from nashc.ops.embed import subgraphs
 
 OFFSET = 128
 ZERO_POINTS = {"QLinearConv": (3, 5), "QLinearMatMul": (3, 5), "ConvInteger": (1, 3), "MatMulInteger": (1, 3)}
@@ -83,13 +84,18 @@ class _Scope:
 
     def sources(self, name: str) -> list[NodeProto]:
         """The DequantizeLinear nodes whose values these are, moved or put together; none where it is not so simple."""
-        node = self.makers.get(name)
-        if node is None:
-            return []
-        if _is(node, "DequantizeLinear"):
-            return [node]
-        moved = node.input if node.op_type == "Concat" else node.input[:1] if _is(node, *VIEWS) else ()
-        return [found for part in moved for found in self.sources(part)]
+        found, seen, left = [], set[str](), [name]
+        while left:  # each value once: branches of moves may meet again and again
+            part = left.pop()
+            node = self.makers.get(part)
+            if node is None or part in seen:
+                continue
+            seen.add(part)
+            if _is(node, "DequantizeLinear"):
+                found.append(node)
+            elif _is(node, *VIEWS):
+                left += node.input if node.op_type == "Concat" else node.input[:1]
+        return found
 
     def kinds(self, nodes: list[NodeProto]) -> set[int]:
         return {self.types.get(node.input[0], 0) for node in nodes}
@@ -107,7 +113,7 @@ class _Work:
         place = _Place(self, graph, scope)
         factors = []
         for node in graph.node:
-            for inner in _subgraphs(node):
+            for inner in subgraphs(node):
                 self.graph(inner, scope)
             if _is(node, *ZERO_POINTS):
                 at, zero_at = ZERO_POINTS[node.op_type]
@@ -219,17 +225,10 @@ def _is(node: NodeProto, *ops: str) -> bool:
     return node.op_type in ops and node.domain in ("", "ai.onnx")
 
 
-def _subgraphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
     for node in graph.node:
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             yield from _graphs(inner)
 
 

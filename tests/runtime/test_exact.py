@@ -197,6 +197,21 @@ def test_a_factor_of_two_products_is_exact_in_both() -> None:
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, atol=1e-3)
 
 
+def test_moves_that_meet_again_are_followed_once() -> None:
+    """Each level doubles the ways back to the first value."""
+    levels = 40
+    moves = " ".join(
+        f"c{i} = Concat<axis=1>(v{i}, v{i}) v{i + 1} = Slice(c{i}, zero, eight, one)" for i in range(levels)
+    )
+    nodes = f"d = DequantizeLinear(x, sx, xz) v0 = DequantizeLinear(w, sw) {moves} y = MatMul(d, v{levels})"
+    model = parser.parse_model(f"{HEADER} g (uint8[5,64] x) => (float[5,8] y) {{ {nodes} }}")
+    w = np.random.default_rng(0).integers(-128, 128, (64, 8)).astype(np.int8)
+    stored = {**STEP, "xz": np.uint8(0), "w": w, "zero": np.array([0]), "eight": np.array([8]), "one": np.array([1])}
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items())
+    moved = exact(onnx.shape_inference.infer_shapes(model), unsigned=True)
+    assert [t.data_type for t in moved.graph.initializer if t.dims == [64, 8]] == [TensorProto.UINT8]
+
+
 def test_stored_defaults_of_inputs_stay() -> None:
     text = "g (uint8[5,64] q, float[3] spare) => (int32[5,8] y) { y = MatMulInteger(q, w) }"
     model = parser.parse_model(f"{HEADER} {text}")
