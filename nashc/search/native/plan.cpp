@@ -6,10 +6,12 @@
 // interval,
 //     start[b] >= start[a] + cycles[a] + (stage[b] - stage[a]) * interval      b next to a on their chunk
 //     start[t] >= start[p] + cycles[p]                                         t reads what p writes
-// and then each layer whose outputs are larger than its inputs moves as late as its neighbours allow. The cost is the
-// peak of the pages in use over the period (nashc/hw/schedule.py:occupancy) with the pinned ones, then their mean. The
-// search accepts a worse state below a threshold that falls to zero; it is deterministic. The caller prices and checks
-// what comes out with the definitions in Python. Plain C interface, no Python, no state between calls.
+// and then each layer whose outputs are larger than its inputs moves as late as its neighbours allow. Whether there are such
+// starts is found by pushing on those of the state before: that takes the layers that move, and not all of them as many times
+// as there are layers. The cost is the peak of the pages in use over the period (nashc/hw/schedule.py:occupancy) with the
+// pinned ones, then their mean. The search accepts a worse state below a threshold that falls to zero; it is deterministic.
+// The caller prices and checks what comes out with the definitions in Python. Plain C interface, no Python, no state between
+// calls.
 
 #include <algorithm>
 #include <cstdint>
@@ -56,12 +58,20 @@ struct Cost {
     double value() const { return excess + 0.02 * double(peak) + 0.001 * mean; }
 };
 
+struct Edge {
+    int from, to;
+    i64 lag;
+};
+
 class Search {
     const Problem& p;
     const i64 interval, room, most_rounds;
     std::vector<std::vector<int>> follows, users;  // layers that wait for a layer; layers with a switch
-    std::vector<int> next, previous, by_start;
-    std::vector<i64> lag, weight, pinned;
+    std::vector<int> next, previous, by_start, queue;
+    std::vector<int> owed, turn;  // broken constraints before a layer that are yet to be added; layers as they start
+    std::vector<char> queued;
+    std::vector<i64> lag, weight, pinned, known, pushed;
+    std::vector<Edge> broken;
     std::vector<std::pair<i64, i64>> events;
     std::vector<std::pair<i64, i64>> lives;  // begin and length of each tensor that is on
     i64 peak_at = 0;
@@ -72,8 +82,10 @@ class Search {
 
     Search(const Problem& problem, i64 x, i64 pages)
         : p(problem), interval(x), room(pages), most_rounds(p.layers + 2), follows(p.layers), users(p.switches), next(p.layers),
-          previous(p.layers), by_start(p.layers), lag(p.layers), weight(p.layers), pinned(p.chunks), lives(p.tensors), starts(p.layers) {
+          previous(p.layers), by_start(p.layers), queue(p.layers), owed(p.layers), turn(p.layers), queued(p.layers), lag(p.layers),
+          weight(p.layers), pinned(p.chunks), lives(p.tensors), starts(p.layers) {
         for (i64 i = 0; i < p.layers; i++) {
+            turn[i] = int(i);
             for (i64 j = p.after_at[i]; j < p.after_at[i + 1]; j++) follows[p.after[j]].push_back(int(i));
             for (i64 j = p.switches_at[i]; j < p.switches_at[i + 1]; j++) users[p.layer_switches[j]].push_back(int(i));
         }
@@ -95,10 +107,11 @@ class Search {
                 lag[a] = s.cycles[a] + (s.stage[b] - s.stage[a] - (i + 1 == order.size())) * interval;
                 if (a == b && s.cycles[a] > interval) return false;
             }
+        if (!known.empty() && !possible(s)) return false;
         std::fill(starts.begin(), starts.end(), 0);
         for (i64 round = 0;; round++) {
             bool changed = false;
-            for (i64 t = 0; t < p.layers; t++) {
+            for (int t : turn) {
                 i64 start = starts[t];
                 for (i64 j = p.after_at[t]; j < p.after_at[t + 1]; j++)
                     start = std::max(start, starts[p.after[j]] + s.cycles[p.after[j]]);
@@ -109,6 +122,60 @@ class Search {
             if (!changed) return true;
             if (round > most_rounds) return false;
         }
+    }
+
+    // The starts of the state that was evaluated last are those to begin with from now on.
+    void keep() {
+        known = starts;
+        std::sort(turn.begin(), turn.end(), [&](int a, int b) { return known[a] < known[b]; });
+    }
+
+    // Whether the constraints can all be kept, exactly: those that the known starts break are added one by one, and each
+    // pushes layers on; they cannot where it pushes its own beginning.
+    bool possible(const State& s) {
+        pushed = known;
+        broken.clear();
+        const auto note = [&](int from, int to, i64 least) {
+            if (pushed[from] + least > pushed[to]) broken.push_back({from, to, least}), owed[to]++;
+        };
+        for (int t = 0; t < int(p.layers); t++) {
+            for (i64 j = p.after_at[t]; j < p.after_at[t + 1]; j++) note(int(p.after[j]), t, s.cycles[p.after[j]]);
+            if (previous[t] != t) note(previous[t], t, lag[previous[t]]);
+        }
+        bool kept = true;
+        for (std::size_t e = 0; e < broken.size(); e++) {
+            owed[broken[e].to]--;
+            kept = kept && push(s, e);
+        }
+        return kept;
+    }
+
+    bool push(const State& s, std::size_t e) {
+        const Edge& edge = broken[e];
+        if (pushed[edge.from] + edge.lag <= pushed[edge.to]) return true;
+        pushed[edge.to] = pushed[edge.from] + edge.lag;
+        queue.assign(1, edge.to);
+        bool kept = true;
+        const auto raise = [&](int from, int to, i64 start) {
+            if (start <= pushed[to] || (owed[to] && not_yet(e, from, to))) return;
+            if (to == edge.from) kept = false;
+            pushed[to] = start;
+            if (!queued[to]) queue.push_back(to), queued[to] = 1;
+        };
+        for (std::size_t at = 0; at < queue.size() && kept; at++) {
+            const int t = queue[at];
+            queued[t] = 0;
+            for (int f : follows[t]) raise(t, f, pushed[t] + s.cycles[t]);
+            if (next[t] != t) raise(t, next[t], pushed[t] + lag[t]);
+        }
+        for (int t : queue) queued[t] = 0;
+        return kept;
+    }
+
+    bool not_yet(std::size_t e, int from, int to) const {
+        for (std::size_t i = e + 1; i < broken.size(); i++)
+            if (broken[i].from == from && broken[i].to == to) return true;
+        return false;
     }
 
     // Layers that write more pages than they are among the readers of run late.
@@ -258,6 +325,7 @@ EXPORT i64 nashc_plan(const Problem* problem, i64 interval, i64 from, i64 room, 
         });
     Cost now{};
     if (!search.evaluate(state, now)) return -1;
+    search.keep();
     search.find_hot(state);
     Cost best = now;
     State best_state = state, changed = state;
@@ -273,6 +341,7 @@ EXPORT i64 nashc_plan(const Problem* problem, i64 interval, i64 from, i64 room, 
         if (cost.value() > now.value() + threshold) continue;
         std::swap(state, changed);
         now = cost;
+        search.keep();
         search.find_hot(state);
         if (cost.value() < best.value()) best = cost, best_state = state, best_starts = search.starts;
     }
