@@ -65,7 +65,7 @@ struct Edge {
 
 class Search {
     const Problem& p;
-    const i64 interval, room, most_rounds;
+    const i64 interval, room;
     std::vector<std::vector<int>> follows, users;  // layers that wait for a layer; layers with a switch
     std::vector<int> next, previous, by_start, queue;
     std::vector<int> owed, turn;  // broken constraints before a layer that are yet to be added; layers as they start
@@ -81,9 +81,9 @@ class Search {
     std::vector<int> hot;
 
     Search(const Problem& problem, i64 x, i64 pages)
-        : p(problem), interval(x), room(pages), most_rounds(p.layers + 2), follows(p.layers), users(p.switches), next(p.layers),
+        : p(problem), interval(x), room(pages), follows(p.layers), users(p.switches), next(p.layers),
           previous(p.layers), by_start(p.layers), queue(p.layers), owed(p.layers), turn(p.layers), queued(p.layers), lag(p.layers),
-          weight(p.layers), pinned(p.chunks), lives(p.tensors), starts(p.layers) {
+          weight(p.layers), pinned(p.chunks), known(p.layers), lives(p.tensors), starts(p.layers) {
         for (i64 i = 0; i < p.layers; i++) {
             turn[i] = int(i);
             for (i64 j = p.after_at[i]; j < p.after_at[i + 1]; j++) follows[p.after[j]].push_back(int(i));
@@ -98,7 +98,7 @@ class Search {
         s.cycles[layer] = p.table[p.table_at[layer] + index];
     }
 
-    // Starts of a state; false if its orders need a longer interval.
+    // The earliest starts of a state; false if its orders need a longer interval: else they rise to an end.
     bool place(const State& s) {
         for (const auto& order : s.order)
             for (std::size_t i = 0; i < order.size(); i++) {
@@ -107,10 +107,10 @@ class Search {
                 lag[a] = s.cycles[a] + (s.stage[b] - s.stage[a] - (i + 1 == order.size())) * interval;
                 if (a == b && s.cycles[a] > interval) return false;
             }
-        if (!known.empty() && !possible(s)) return false;
+        if (!possible(s)) return false;
         std::fill(starts.begin(), starts.end(), 0);
-        for (i64 round = 0;; round++) {
-            bool changed = false;
+        for (bool changed = true; changed;) {
+            changed = false;
             for (int t : turn) {
                 i64 start = starts[t];
                 for (i64 j = p.after_at[t]; j < p.after_at[t + 1]; j++)
@@ -119,9 +119,8 @@ class Search {
                 if (p != t) start = std::max(start, starts[p] + lag[p]);
                 if (start > starts[t]) starts[t] = start, changed = true;
             }
-            if (!changed) return true;
-            if (round > most_rounds) return false;
         }
+        return true;
     }
 
     // The starts of the state that was evaluated last are those to begin with from now on.
@@ -130,8 +129,8 @@ class Search {
         std::sort(turn.begin(), turn.end(), [&](int a, int b) { return known[a] < known[b]; });
     }
 
-    // Whether the constraints can all be kept, exactly: those that the known starts break are added one by one, and each
-    // pushes layers on; they cannot where it pushes its own beginning.
+    // Whether the constraints can all be kept, exactly and from any known starts: those that these break are added one by
+    // one, and each pushes layers on; they cannot where it pushes its own beginning.
     bool possible(const State& s) {
         pushed = known;
         broken.clear();
