@@ -5,9 +5,9 @@
 joint: nashc's search, every candidate with the FPS of its own best accelerator. model first: the same evolution for
 the score alone, the accelerators afterwards. random: no evolution. nasa-f: the same evolution with the forerunner's
 estimate of speed, where a shift or adder layer costs 1/1.88 of a convolution of its size; priced properly afterwards.
-All score with the same proxy; scores are ranks among all candidates of all runs, so that they compare. The reference
-point is the worst of both axes; FPS counts by its logarithm. A line of JSON for each run goes to --out, and what is
-there is not run again.
+All score with the same proxy; a score is the share of all candidates of all runs that are no better, so that they
+compare. The reference point is the worst of both axes; FPS counts by its logarithm. A line of JSON for each run goes to
+--out, and what is there is not run again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from results import Row, note, rows
 
 from nashc.nas.architecture import Architecture, parse, sample
-from nashc.nas.evolve import front, hypervolume, propose
+from nashc.nas.evolve import comparable, front, hypervolume, propose
 from nashc.nas.job import SCORED_ON, Job, open_images
 from nashc.nas.layout import layout, macs
 from nashc.nas.proxies import PROXIES, Candidate, combined
@@ -58,8 +58,7 @@ def run(
             made: Architecture | None = sample(job.space, random)
         else:
             points = np.column_stack([combined(terms), [speed(a) for a in found]]) if found else np.zeros((0, 2))
-            size = price.size if method != "model first" else lambda _: 1.0  # it prunes nothing
-            made = propose(job.space, found, points, {str(a) for a in found}, speed, size, random)
+            made = propose(job.space, found, points, {str(a) for a in found}, speed, random)
         assert made is not None
         found.append(made)
         terms.append(dict(proxy.terms(Candidate(made, job.space, *images))))
@@ -71,7 +70,7 @@ def table(found: list[Row], price: Pricing) -> None:
     """Mean hypervolume over the seeds and its standard error, in shares of the joint search's."""
     scores = combined([t for row in found for t in row["terms"]])
     fps = np.array([price.fps(parse(a, price.space)) for row in found for a in row["architectures"]])
-    points = np.column_stack([scores, np.log(np.maximum(fps, 1.0))])
+    points = comparable(np.column_stack([scores, fps]))
     worst = points.min(axis=0)
     begins = np.cumsum([0] + [len(row["terms"]) for row in found])
     volumes: dict[str, list[float]] = {method: [] for method in METHODS}

@@ -10,9 +10,11 @@ from collections.abc import Callable, Container, Sequence
 from random import Random
 
 import numpy as np
+from scipy.stats import rankdata
 
 from nashc.nas.architecture import Architecture, crossover, mutate, sample
 from nashc.nas.space import Space
+from nashc.nas.surrogate import Surrogate, encoded
 
 POPULATION = 48
 """Parents come from so many of the best."""
@@ -22,9 +24,15 @@ CROSSED = 0.5
 """Share of the children that have two parents."""
 RATE = 0.12
 """Of mutation, for each axis."""
-SIBLINGS = 8
-"""Children of which the coarse stage prunes those that are not worth scoring."""
 ATTEMPTS = 200
+"""Children whose score and speed are guessed."""
+SIBLINGS = 4
+"""Those of them whose speed is computed."""
+FITTED = 400
+"""Guesses come from so many of the best."""
+MARGIN = 0.05
+"""Of a reference point below all others, in shares of their range."""
+SLOWEST = 1e-9
 
 
 def front(points: np.ndarray) -> np.ndarray:
@@ -74,43 +82,93 @@ def hypervolume(points: np.ndarray, reference: Sequence[float]) -> float:
     return area
 
 
+def gains(points: np.ndarray, offers: np.ndarray) -> np.ndarray:
+    """The area [m] that each offer [m, 2] alone adds to what the points [n, 2] dominate, above a point that is a little
+    worse than all of both: the ends of a front count too."""
+    both = np.vstack([points, offers])
+    worst, span = both.min(axis=0), np.ptp(both, axis=0)
+    floor = worst - MARGIN * np.where(span > 0, span, 1.0)
+    steps = points[front(points)]
+    steps = steps[np.argsort(steps[:, 0])]
+    edges, heights = np.concatenate([[floor[0]], steps[:, 0], [np.inf]]), np.append(steps[:, 1], floor[1])
+    widths = np.maximum(np.minimum(offers[:, :1], edges[1:]) - edges[:-1], 0)
+    area: np.ndarray = (widths * np.maximum(offers[:, 1:] - heights, 0)).sum(axis=1)
+    return area
+
+
+def comparable(points: np.ndarray) -> np.ndarray:
+    """Scores as the share of all that are no better, FPS by its logarithm [n, 2]: axes on which areas say something. A
+    score may be of any scale, and a sum of logarithms of ranks tells bad networks apart more than good ones."""
+    shares = rankdata(points[:, 0], method="max") / len(points)
+    return np.column_stack([shares, np.log(np.maximum(points[:, 1], SLOWEST))])
+
+
 def propose(
     space: Space,
     parents: Sequence[Architecture],
     points: np.ndarray,
     seen: Container[str],
     speed: Callable[[Architecture], float],
-    size: Callable[[Architecture], float],
     random: Random,
     min_fps: float = 0.0,
 ) -> Architecture | None:
     """A new architecture worth scoring; None where nothing new that is fast enough was found.
 
-    `points` [n, 2] are score and FPS of the parents. Of a few siblings those go that are below `min_fps`, which their
-    bound proves, and those that a sibling beats in both speed and size: less work, and slower at it.
+    `points` [n, 2] are score and FPS of the parents. Once there are enough, score and speed of many children are
+    guessed from them; those that would widen the front most get their speed, and of them the one that then widens it
+    most is worth its score. Guessed scores are drawn from what they may be, so that unlikely ones have their turn.
     """
-    siblings: dict[str, tuple[Architecture, float, float]] = {}
-    pool = best(points, POPULATION) if len(parents) >= FOUNDERS else []
+    if len(parents) < FOUNDERS:
+        return _founder(space, seen, speed, random, min_fps)
+    table = comparable(points)
+    pool = best(table, POPULATION)
+    children: dict[str, Architecture] = {}
     for _ in range(ATTEMPTS):
         child = _child(space, parents, pool, random)
-        name = str(child)
-        if name in seen or name in siblings:
-            continue
-        fps = speed(child)
-        if fps > 0 and fps >= min_fps:
-            siblings[name] = child, fps, size(child)
-        if len(siblings) >= (SIBLINGS if pool else 1):
+        if str(child) not in seen:
+            children[str(child)] = child
+    if not children:
+        return None
+    found = list(children.values())
+    known = best(table, FITTED)
+    rows, asked = [encoded(parents[i], space) for i in known], [encoded(child, space) for child in found]
+    score, error = Surrogate(rows, table[known, 0]).guess(asked)
+    fps, _ = Surrogate(rows, table[known, 1]).guess(asked)
+    score = score + error * np.array([random.gauss(0.0, 1.0) for _ in found])
+    fast = fps >= np.log(max(min_fps, SLOWEST))
+    order = np.lexsort((-gains(table, np.column_stack([score, fps])), ~fast))
+    siblings: list[tuple[int, float]] = []
+    for n in order.tolist():
+        if len(siblings) == SIBLINGS:
             break
+        exact = speed(found[n])
+        if exact > 0 and exact >= min_fps:
+            siblings.append((n, float(np.log(exact))))
     if not siblings:
         return None
-    found = list(siblings.values())
-    worth = front(np.array([[fps, macs] for _, fps, macs in found]))
-    return found[int(random.choice(worth))][0]
+    won = gains(table, np.array([(score[n], exact) for n, exact in siblings]))
+    return found[siblings[int(np.argmax(won))][0]]
+
+
+def _founder(
+    space: Space, seen: Container[str], speed: Callable[[Architecture], float], random: Random, min_fps: float
+) -> Architecture | None:
+    """A new architecture at random; where none drawn so far is fast enough, often a mutation of the fastest of them."""
+    fastest: tuple[float, Architecture] | None = None
+    for _ in range(ATTEMPTS):
+        drawn = sample(space, random) if fastest is None or random.random() < CROSSED else fastest[1]
+        made = mutate(drawn, space, random, RATE) if fastest and drawn is fastest[1] else drawn
+        if str(made) in seen:
+            continue
+        fps = speed(made)
+        if fps > 0 and fps >= min_fps:
+            return made
+        if fps > 0 and (fastest is None or fps > fastest[0]):
+            fastest = fps, made
+    return None
 
 
 def _child(space: Space, parents: Sequence[Architecture], pool: Sequence[int], random: Random) -> Architecture:
-    if not pool:
-        return sample(space, random)
     one, other = (parents[pool[min(random.choices(range(len(pool)), k=2))]] for _ in range(2))
     return child_of(one, other, space, random)
 

@@ -1,8 +1,9 @@
 """Joint search of models and accelerators: an evolution over architectures, each priced by its own best accelerator.
 
-A worker proposes children of the best candidates known (nashc.nas.evolve). The coarse stage gives each its least
-interval over all accelerators (nashc.search.survey) and prunes; what is left is scored by the proxy. Candidates of the
-whole space and of its convolutions alone take turns, so that the multiplication-only rival has had the same search.
+A worker proposes children of the best candidates known (nashc.nas.evolve). The coarse stage gives the promising ones
+their least interval over all accelerators (nashc.search.survey); the best of them is scored by the proxy. Candidates
+of the whole space and of its convolutions alone take turns, so that the multiplication-only rival has had the same
+search.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from nashc.nas.architecture import Architecture, parse, sample, with_operator
 from nashc.nas.evolve import propose
 from nashc.nas.found import Family
 from nashc.nas.job import SCORED_ON, Job, open_images
-from nashc.nas.layout import total_macs
 from nashc.nas.network import network_of
 from nashc.nas.proxies import PROXIES, Candidate, combined
 from nashc.nas.space import Space, conv_only
@@ -48,7 +48,7 @@ def spaces_of(space: Space) -> Mapping[str, Space]:
 
 @dataclass
 class Pricing:
-    """FPS and size of the architectures of a space on a board."""
+    """FPS of the architectures of a space on a board."""
 
     space: Space
     survey: Survey | Fixed
@@ -58,9 +58,6 @@ class Pricing:
 
     def _fps(self, architecture: Architecture) -> float:
         return self.survey.fps(network_of(architecture, self.space))
-
-    def size(self, architecture: Architecture) -> float:
-        return float(total_macs(architecture, self.space))
 
 
 def pricing(job: Job) -> Pricing:
@@ -173,4 +170,4 @@ class Worker:
         parents = [parse(known[i].architecture, space) for i in own]
         random = Random(f"{self.job.seed} {number}")
         seen = self.history.architectures()
-        return propose(space, parents, table[own], seen, self.pricing.fps, self.pricing.size, random, self.job.min_fps)
+        return propose(space, parents, table[own], seen, self.pricing.fps, random, self.job.min_fps)

@@ -1,0 +1,65 @@
+"""A guess of what nobody has computed yet: a Gaussian process over the encodings of architectures.
+
+Scoring a network takes far longer than guessing its score, and after a few dozen the guesses order others nearly as the
+scores do (benchmarks/README.md, "Joint search"). So a search lets the guesses say which of many children to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from nashc.nas.architecture import Architecture
+from nashc.nas.space import OPERATORS, Space
+
+LINEAR = 0.3
+"""Weight of the linear kernel beside the squared exponential of length 1, both by mean squares over the axes."""
+NOISE = 0.1
+"""Variance of a value that the encoding does not explain, in units of the values' variance."""
+
+
+def encoded(architecture: Architecture, space: Space) -> list[float]:
+    """The choices of an architecture as numbers: sizes by their logarithms, operators by how many blocks have them and
+    which."""
+    operators = tuple(OPERATORS.values())
+    row = [float(np.log(architecture.stem)), float(np.log(max(1, architecture.head)))]
+    for choice, stage in zip(architecture.stages, space.stages, strict=True):
+        row += [float(np.log(choice.width)), float(len(choice.blocks))]
+        row += [float(sum(block.operator == name for block in choice.blocks)) for name in operators]
+        for i in range(max(stage.depths)):
+            block = choice.blocks[i] if i < len(choice.blocks) else None
+            row += [float(block is not None and block.operator == name) for name in operators]
+            row += [0.0, 0.0] if block is None else [float(np.log(block.kernel)), float(np.log(block.expansion))]
+    return row
+
+
+class Surrogate:
+    """Guesses of values [architectures] of which those of the rows `known` [n, axes] are given."""
+
+    def __init__(self, known: Sequence[Sequence[float]], values: np.ndarray) -> None:
+        rows = np.asarray(known, dtype=np.float64)
+        self._middle, spread = rows.mean(axis=0), rows.std(axis=0)
+        self._scale = np.divide(
+            1.0, spread, out=np.zeros_like(spread), where=spread > 0
+        )  # what never changed says nothing
+        self._axes = max(1, int((spread > 0).sum()))
+        self._rows = (rows - self._middle) * self._scale
+        self._mean, self._unit = float(values.mean()), float(values.std()) or 1.0
+        self._factor = cho_factor(self._kernel(self._rows, self._rows) + NOISE * np.eye(len(rows)), lower=True)
+        self._weights = cho_solve(self._factor, (values - self._mean) / self._unit)
+
+    def guess(self, asked: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, standard deviation) of each value asked for, [m] and [m]."""
+        rows = (np.asarray(asked, dtype=np.float64) - self._middle) * self._scale
+        shared = self._kernel(rows, self._rows)
+        own = 1.0 + LINEAR * (rows**2).sum(axis=1) / self._axes
+        left = own - (shared * cho_solve(self._factor, shared.T).T).sum(axis=1)
+        return self._mean + self._unit * (shared @ self._weights), self._unit * np.sqrt(np.maximum(left, 0.0))
+
+    def _kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        product = a @ b.T / self._axes
+        squares = (a**2).sum(axis=1)[:, None] / self._axes + (b**2).sum(axis=1)[None, :] / self._axes
+        kernel: np.ndarray = np.exp(product - squares / 2) + LINEAR * product
+        return kernel

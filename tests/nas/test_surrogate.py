@@ -1,0 +1,55 @@
+"""Guesses are those of the Gaussian process written out, and order networks that were never scored."""
+
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from tiny import WIDER
+
+from nashc.nas.architecture import mutate, sample
+from nashc.nas.surrogate import LINEAR, NOISE, Surrogate, encoded
+
+SEEDS = st.integers(0, 10**9)
+
+
+@given(SEEDS)
+def test_different_architectures_have_different_encodings(seed):
+    chance = Random(seed)
+    one = sample(WIDER, chance)
+    assert encoded(one, WIDER) == encoded(one, WIDER)
+    assert encoded(one, WIDER) != encoded(mutate(one, WIDER, chance), WIDER)
+
+
+@given(SEEDS, st.integers(1, 12), st.integers(1, 5), st.integers(1, 4))
+def test_guesses_are_those_of_the_process_written_out(seed, known, asked, axes):
+    draw = np.random.default_rng(seed)
+    rows, wanted = draw.normal(size=(known, axes)), draw.normal(size=(asked, axes))
+    values = draw.normal(size=known)
+    middle, spread = rows.mean(axis=0), rows.std(axis=0)
+    live = spread > 0
+    assert live.all() == (known > 1)
+
+    def kernel(a, b):
+        a, b = (a - middle)[live] / spread[live], (b - middle)[live] / spread[live]
+        return np.exp(-np.mean((a - b) ** 2) / 2) + LINEAR * np.mean(a * b) if live.any() else 1.0
+
+    table = np.array([[kernel(a, b) for b in rows] for a in rows]) + NOISE * np.eye(known)
+    shared = np.array([[kernel(a, b) for b in rows] for a in wanted])
+    mean, unit = values.mean(), values.std() or 1.0
+    guessed, error = Surrogate(rows, values).guess(wanted)
+    assert guessed == pytest.approx(mean + unit * shared @ np.linalg.inv(table) @ (values - mean) / unit)
+    left = [kernel(a, a) - s @ np.linalg.inv(table) @ s for a, s in zip(wanted, shared, strict=True)]
+    assert error == pytest.approx(unit * np.sqrt(np.maximum(left, 0)), abs=1e-6)
+
+
+def test_unseen_networks_are_ordered_nearly_as_they_are():
+    """A value that no single axis tells: the work of a network, mostly that of its last stages."""
+    chance = Random(0)
+    drawn = [sample(WIDER, chance) for _ in range(400)]
+    values = np.array([np.log(sum(s.width**2 * len(s.blocks) for s in a.stages)) for a in drawn])
+    rows = [encoded(a, WIDER) for a in drawn]
+    guessed, _ = Surrogate(rows[:60], values[:60]).guess(rows[60:])
+    assert spearmanr(guessed, values[60:]).statistic > 0.9
