@@ -21,6 +21,7 @@ from random import Random
 import numpy as np
 import torch
 from results import Row, note, rows
+from scipy.stats import spearmanr
 
 from nashc.nas.architecture import Architecture, parse, sample
 from nashc.nas.evolve import comparable, front, hypervolume, propose
@@ -29,7 +30,9 @@ from nashc.nas.layout import layout, macs
 from nashc.nas.proxies import PROXIES, Candidate, combined
 from nashc.nas.search import Pricing, pricing
 from nashc.nas.space import load_space
+from nashc.nas.surrogate import Surrogate, encoded
 
+GUESSED_FROM = (24, 48, 96)
 METHODS = ("joint", "model first", "random", "nasa-f")
 MULTIPLIER_AREA = 1.88
 """Of a shift or adder unit of the forerunner, in its own tables."""
@@ -83,6 +86,23 @@ def table(found: list[Row], price: Pricing) -> None:
             error = np.std(own, ddof=1) / np.sqrt(len(own)) / joint if len(own) > 1 else float("nan")
             cost = np.mean([row["seconds"] for row in found if row["method"] == method])
             print(f"| {method} | {np.mean(own) / joint:.3f} | {error:.3f} | {len(own)} | {cost:.0f} |")
+    guesses(found, price)
+
+
+def guesses(found: list[Row], price: Pricing) -> None:
+    """How the guesses from the first candidates of a random run order its others, means over the seeds."""
+    drawn = [row for row in found if row["method"] == "random"]
+    print("\n| guessed from | score: Spearman | FPS: Spearman |\n|---|---|---|")
+    for count in GUESSED_FROM:
+        reached = []
+        for row in drawn:
+            made = [parse(a, price.space) for a in row["architectures"]]
+            values = comparable(np.column_stack([combined(row["terms"]), [price.fps(a) for a in made]]))
+            rows_ = [encoded(a, price.space) for a in made]
+            guessed, _ = Surrogate(rows_[:count], values[:count]).guess(rows_[count:])
+            reached.append([spearmanr(guessed[:, n], values[count:, n]).statistic for n in range(2)])
+        if reached:
+            print(f"| {count} | " + " | ".join(f"{value:.2f}" for value in np.mean(reached, axis=0)) + " |")
 
 
 def main() -> None:

@@ -132,11 +132,10 @@ def propose(
     found = list(children.values())
     known = best(table, FITTED)
     rows, asked = [encoded(parents[i], space) for i in known], [encoded(child, space) for child in found]
-    score, error = Surrogate(rows, table[known, 0]).guess(asked)
-    fps, _ = Surrogate(rows, table[known, 1]).guess(asked)
-    score = score + error * np.array([random.gauss(0.0, 1.0) for _ in found])
-    fast = fps >= np.log(max(min_fps, SLOWEST))
-    order = np.lexsort((-gains(table, np.column_stack([score, fps])), ~fast))
+    guessed, error = Surrogate(rows, table[known]).guess(asked)
+    guessed[:, 0] += error[:, 0] * np.array([random.gauss(0.0, 1.0) for _ in found])
+    slow = guessed[:, 1] < np.log(max(min_fps, SLOWEST))
+    order = np.lexsort((-gains(table, guessed), slow))
     siblings: list[tuple[int, float]] = []
     for n in order.tolist():
         if len(siblings) == SIBLINGS:
@@ -146,7 +145,7 @@ def propose(
             siblings.append((n, float(np.log(exact))))
     if not siblings:
         return None
-    won = gains(table, np.array([(score[n], exact) for n, exact in siblings]))
+    won = gains(table, np.array([(guessed[n, 0], exact) for n, exact in siblings]))
     return found[siblings[int(np.argmax(won))][0]]
 
 

@@ -7,12 +7,14 @@ scores do (benchmarks/README.md, "Joint search"). So a search lets the guesses s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from math import log
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from nashc.nas.architecture import Architecture
-from nashc.nas.space import OPERATORS, Space
+from nashc.nas.space import LETTERS, Space
 
 LINEAR = 0.3
 """Weight of the linear kernel beside the squared exponential of length 1, both by mean squares over the axes."""
@@ -20,43 +22,41 @@ NOISE = 0.1
 """Variance of a value that the encoding does not explain, in units of the values' variance."""
 
 
-def encoded(architecture: Architecture, space: Space) -> list[float]:
+@lru_cache(maxsize=20_000)
+def encoded(architecture: Architecture, space: Space) -> tuple[float, ...]:
     """The choices of an architecture as numbers: sizes by their logarithms, operators by how many blocks have them and
     which."""
-    operators = tuple(OPERATORS.values())
-    row = [float(np.log(architecture.stem)), float(np.log(max(1, architecture.head)))]
+    row = [log(architecture.stem), log(max(1, architecture.head))]
     for choice, stage in zip(architecture.stages, space.stages, strict=True):
-        row += [float(np.log(choice.width)), float(len(choice.blocks))]
-        row += [float(sum(block.operator == name for block in choice.blocks)) for name in operators]
-        for i in range(max(stage.depths)):
-            block = choice.blocks[i] if i < len(choice.blocks) else None
-            row += [float(block is not None and block.operator == name) for name in operators]
-            row += [0.0, 0.0] if block is None else [float(np.log(block.kernel)), float(np.log(block.expansion))]
-    return row
+        names = [block.operator for block in choice.blocks]
+        row += [log(choice.width), len(names), *(names.count(name) for name in LETTERS)]
+        for block in choice.blocks:
+            row += [*(block.operator == name for name in LETTERS), log(block.kernel), log(block.expansion)]
+        row += [0.0] * (len(LETTERS) + 2) * (max(stage.depths) - len(names))
+    return tuple(map(float, row))
 
 
 class Surrogate:
-    """Guesses of values [architectures] of which those of the rows `known` [n, axes] are given."""
+    """Guesses of values [architectures, kinds] of which `values` [n, kinds] are those of the rows `known` [n, axes]."""
 
     def __init__(self, known: Sequence[Sequence[float]], values: np.ndarray) -> None:
         rows = np.asarray(known, dtype=np.float64)
         self._middle, spread = rows.mean(axis=0), rows.std(axis=0)
-        self._scale = np.divide(
-            1.0, spread, out=np.zeros_like(spread), where=spread > 0
-        )  # what never changed says nothing
+        self._scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
         self._axes = max(1, int((spread > 0).sum()))
         self._rows = (rows - self._middle) * self._scale
-        self._mean, self._unit = float(values.mean()), float(values.std()) or 1.0
+        unit = values.std(axis=0)
+        self._mean, self._unit = values.mean(axis=0), np.where(unit > 0, unit, 1.0)
         self._factor = cho_factor(self._kernel(self._rows, self._rows) + NOISE * np.eye(len(rows)), lower=True)
         self._weights = cho_solve(self._factor, (values - self._mean) / self._unit)
 
     def guess(self, asked: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, standard deviation) of each value asked for, [m] and [m]."""
+        """(mean, standard deviation) of the values of each row asked for, [m, kinds] both."""
         rows = (np.asarray(asked, dtype=np.float64) - self._middle) * self._scale
         shared = self._kernel(rows, self._rows)
         own = 1.0 + LINEAR * (rows**2).sum(axis=1) / self._axes
         left = own - (shared * cho_solve(self._factor, shared.T).T).sum(axis=1)
-        return self._mean + self._unit * (shared @ self._weights), self._unit * np.sqrt(np.maximum(left, 0.0))
+        return self._mean + self._unit * (shared @ self._weights), np.sqrt(np.maximum(left, 0.0))[:, None] * self._unit
 
     def _kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         product = a @ b.T / self._axes

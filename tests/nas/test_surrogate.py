@@ -27,7 +27,7 @@ def test_different_architectures_have_different_encodings(seed):
 def test_guesses_are_those_of_the_process_written_out(seed, known, asked, axes):
     draw = np.random.default_rng(seed)
     rows, wanted = draw.normal(size=(known, axes)), draw.normal(size=(asked, axes))
-    values = draw.normal(size=known)
+    values = draw.normal(size=(known, 2)) * (1.0, 50.0)
     middle, spread = rows.mean(axis=0), rows.std(axis=0)
     live = spread > 0
     assert live.all() == (known > 1)
@@ -38,11 +38,11 @@ def test_guesses_are_those_of_the_process_written_out(seed, known, asked, axes):
 
     table = np.array([[kernel(a, b) for b in rows] for a in rows]) + NOISE * np.eye(known)
     shared = np.array([[kernel(a, b) for b in rows] for a in wanted])
-    mean, unit = values.mean(), values.std() or 1.0
+    mean, unit = values.mean(axis=0), np.where(known > 1, values.std(axis=0), 1.0)
     guessed, error = Surrogate(rows, values).guess(wanted)
-    assert guessed == pytest.approx(mean + unit * shared @ np.linalg.inv(table) @ (values - mean) / unit)
+    assert guessed == pytest.approx(mean + shared @ np.linalg.inv(table) @ (values - mean))
     left = [kernel(a, a) - s @ np.linalg.inv(table) @ s for a, s in zip(wanted, shared, strict=True)]
-    assert error == pytest.approx(unit * np.sqrt(np.maximum(left, 0)), abs=1e-6)
+    assert error == pytest.approx(np.sqrt(np.maximum(left, 0))[:, None] * unit, abs=1e-6)
 
 
 def test_unseen_networks_are_ordered_nearly_as_they_are():
@@ -51,5 +51,5 @@ def test_unseen_networks_are_ordered_nearly_as_they_are():
     drawn = [sample(WIDER, chance) for _ in range(400)]
     values = np.array([np.log(sum(s.width**2 * len(s.blocks) for s in a.stages)) for a in drawn])
     rows = [encoded(a, WIDER) for a in drawn]
-    guessed, _ = Surrogate(rows[:60], values[:60]).guess(rows[60:])
-    assert spearmanr(guessed, values[60:]).statistic > 0.9
+    guessed, _ = Surrogate(rows[:60], values[:60, None]).guess(rows[60:])
+    assert spearmanr(guessed[:, 0], values[60:]).statistic > 0.9
