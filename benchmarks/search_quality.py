@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -90,19 +91,19 @@ def table(found: list[Row], price: Pricing) -> None:
 
 
 def guesses(found: list[Row], price: Pricing) -> None:
-    """How the guesses from the first candidates of a random run order its others, means over the seeds."""
-    drawn = [row for row in found if row["method"] == "random"]
-    print("\n| guessed from | score: Spearman | FPS: Spearman |\n|---|---|---|")
-    for count in GUESSED_FROM:
+    """How the guesses from the first candidates of a run order its others, means over the seeds."""
+    print("\n| candidates of | guessed from the first | score: Spearman | FPS: Spearman |\n|---|---|---|---|")
+    for method, count in product(("random", "joint"), GUESSED_FROM):
         reached = []
-        for row in drawn:
+        for row in (row for row in found if row["method"] == method):
             made = [parse(a, price.space) for a in row["architectures"]]
             values = comparable(np.column_stack([combined(row["terms"]), [price.fps(a) for a in made]]))
-            rows_ = [encoded(a, price.space) for a in made]
-            guessed, _ = Surrogate(rows_[:count], values[:count]).guess(rows_[count:])
+            known = [encoded(a, price.space) for a in made]
+            guessed, _ = Surrogate(known[:count], values[:count]).guess(known[count:])
             reached.append([spearmanr(guessed[:, n], values[count:, n]).statistic for n in range(2)])
         if reached:
-            print(f"| {count} | " + " | ".join(f"{value:.2f}" for value in np.mean(reached, axis=0)) + " |")
+            score, fps = np.mean(reached, axis=0)
+            print(f"| {method} | {count} | {score:.2f} | {fps:.2f} |")
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """A guess of what nobody has computed yet: a Gaussian process over the encodings of architectures.
 
-Scoring a network takes far longer than guessing its score, and after a few dozen the guesses order others nearly as the
-scores do (benchmarks/README.md, "Joint search"). So a search lets the guesses say which of many children to look at.
+Scoring a network takes far longer than guessing its score, and guesses from a few dozen order the later candidates of a
+search nearly as their scores do (benchmarks/README.md, "Joint search"). So the guesses say which of many children to
+look at.
 """
 
 from __future__ import annotations
