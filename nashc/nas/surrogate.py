@@ -21,6 +21,8 @@ LINEAR = 0.3
 """Weight of the linear kernel beside the squared exponential of length 1, both by mean squares over the axes."""
 NOISE = 0.1
 """Variance of a value that the encoding does not explain, in units of the values' variance."""
+STILL = 1e-9
+"""Standard deviations up to here are rounding errors of what never changes, which says nothing."""
 
 
 @lru_cache(maxsize=20_000)
@@ -43,11 +45,12 @@ class Surrogate:
     def __init__(self, known: Sequence[Sequence[float]], values: np.ndarray) -> None:
         rows = np.asarray(known, dtype=np.float64)
         self._middle, spread = rows.mean(axis=0), rows.std(axis=0)
-        self._scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
-        self._axes = max(1, int((spread > 0).sum()))
+        moves = spread > STILL
+        self._scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=moves)
+        self._axes = max(1, int(moves.sum()))
         self._rows = (rows - self._middle) * self._scale
         unit = values.std(axis=0)
-        self._mean, self._unit = values.mean(axis=0), np.where(unit > 0, unit, 1.0)
+        self._mean, self._unit = values.mean(axis=0), np.where(unit > STILL, unit, 1.0)
         self._factor = cho_factor(self._kernel(self._rows, self._rows) + NOISE * np.eye(len(rows)), lower=True)
         self._weights = cho_solve(self._factor, (values - self._mean) / self._unit)
 

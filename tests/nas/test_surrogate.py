@@ -45,6 +45,18 @@ def test_guesses_are_those_of_the_process_written_out(seed, known, asked, axes):
     assert error == pytest.approx(np.sqrt(np.maximum(left, 0))[:, None] * unit, abs=1e-6)
 
 
+@given(st.integers(2, 60), st.sampled_from([8, 16, 24, 48]))
+def test_a_choice_that_never_changed_says_nothing(known, width):
+    """Its standard deviation need not come out as zero."""
+    draw = np.random.default_rng(known)
+    rows, wanted, values = draw.normal(size=(known, 3)), draw.normal(size=(5, 3)), draw.normal(size=(known, 1))
+    still, other = np.full((known, 1), np.log(width)), np.full((5, 1), np.log(32))
+    without = Surrogate(rows, values).guess(wanted)
+    beside = Surrogate(np.hstack([rows, still]), values).guess(np.hstack([wanted, other]))
+    for one, two in zip(without, beside, strict=True):
+        assert two == pytest.approx(one)
+
+
 def test_unseen_networks_are_ordered_nearly_as_they_are():
     """A value that no single axis tells: the work of a network, mostly that of its last stages."""
     chance = Random(0)
