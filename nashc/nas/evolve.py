@@ -121,16 +121,15 @@ def propose(
     if len(parents) < FOUNDERS:
         return _founder(space, seen, speed, random, min_fps)
     table = comparable(points)
-    pool = best(table, POPULATION)
+    known = best(table, FITTED)
     children: dict[str, Architecture] = {}
     for _ in range(ATTEMPTS):
-        child = _child(space, parents, pool, random)
-        if str(child) not in seen:
-            children[str(child)] = child
+        child = _child(space, parents, known[:POPULATION], random)
+        if (name := str(child)) not in seen:
+            children[name] = child
     if not children:
         return None
     found = list(children.values())
-    known = best(table, FITTED)
     rows, asked = [encoded(parents[i], space) for i in known], [encoded(child, space) for child in found]
     guessed, error = Surrogate(rows, table[known]).guess(asked)
     guessed[:, 0] += error[:, 0] * np.array([random.gauss(0.0, 1.0) for _ in found])
@@ -155,8 +154,10 @@ def _founder(
     """A new architecture at random; where none drawn so far is fast enough, often a mutation of the fastest of them."""
     fastest: tuple[float, Architecture] | None = None
     for _ in range(ATTEMPTS):
-        drawn = sample(space, random) if fastest is None or random.random() < CROSSED else fastest[1]
-        made = mutate(drawn, space, random, RATE) if fastest and drawn is fastest[1] else drawn
+        if fastest is None or random.random() < CROSSED:
+            made = sample(space, random)
+        else:
+            made = mutate(fastest[1], space, random, RATE)
         if str(made) in seen:
             continue
         fps = speed(made)
