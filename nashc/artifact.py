@@ -128,8 +128,6 @@ def load(source: bytes | str | Path) -> Compiled:
                 hint=f"{WRITE_AGAIN}, or update nashc",
             )
         document = msgspec.json.decode(data, type=Document)
-    except UnicodeDecodeError:
-        raise NashcError("not UTF-8 text", where=name, hint=WRITE_AGAIN) from None
     except RecursionError:
         raise NashcError("nested too deeply", where=name, hint=WRITE_AGAIN) from None
     except msgspec.ValidationError as error:

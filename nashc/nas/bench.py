@@ -103,7 +103,7 @@ def read_groups(path: str | Path) -> tuple[Group, ...]:
     for number, line in enumerate(lines, 1):
         try:
             row = msgspec.json.decode(line, type=Row)
-        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise NashcError(f"line {number}: {error}", where=str(path), hint="a JSON object a line") from None
         rows.append(row)
     return tuple(_groups(rows, str(path)))

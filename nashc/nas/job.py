@@ -99,7 +99,7 @@ def encoded(job: Job) -> bytes:
 def decoded(text: bytes | str, where: str) -> Job:
     try:
         job = msgspec.json.decode(text, type=Job)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise NashcError(f"no search: {error}", where=where) from None
     job.check()
     return job

@@ -128,7 +128,7 @@ def load(folder: Path) -> Pareto:
         raise NashcError(f"there is no {PARETO_FILE}", where=str(folder), hint="finish `nashc search` first")
     try:
         made = msgspec.json.decode(path.read_bytes(), type=Pareto)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise NashcError(f"no result of a search: {error}", where=str(path)) from None
     made.job.check()
     for pair in made.pairs:

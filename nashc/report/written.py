@@ -182,7 +182,7 @@ def kind_of(path: Path) -> str:
     """ "design", "pareto" or "curve"."""
     try:
         header = msgspec.json.decode(path.read_bytes(), type=_Kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         raise NashcError("no JSON that nashc wrote", where=str(path), hint=HINT) from None
     if header.schema == "nashc-pareto":
         return "pareto"
@@ -193,7 +193,7 @@ def accuracy_tiles(path: Path) -> list[Tile]:
     """What `nashc check --json` measured, as figures with labels."""
     try:
         made = msgspec.json.decode(path.read_bytes(), type=_Checked)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         raise NashcError("not what `nashc check --json` prints", where=str(path), hint="write it again") from None
     a = made.accuracy
     if a is None:

@@ -162,7 +162,7 @@ def changed(path: str, to: object) -> bytes:
         (b"null", "not a design of version 2"),
         (b"{}", "not a nashc design"),
         (b"\xff\xfe", "broken JSON"),
-        (b'{"schema": "\xff"}', "not UTF-8"),
+        (b'{"schema": "\xff"}', "broken JSON: Invalid UTF-8"),
         (b'{"a": ' + b"[" * 200_000, "nested too deeply"),
         (b'{"schema": "nashc-design", "version": 1}', "version 1 is not known here"),
         (b'{"schema": "nashc-design", "version": "1"}', "version of another kind is not known here"),

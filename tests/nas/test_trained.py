@@ -17,7 +17,7 @@ from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.nas.architecture import parse
 from nashc.nas.found import Training
-from nashc.nas.job import HELD_OUT, train_and_test
+from nashc.nas.job import HELD_OUT, decoded, train_and_test
 from nashc.nas.pairs import load, save
 from nashc.nas.recipe import Recipe
 from nashc.nas.search import read_inputs
@@ -141,6 +141,15 @@ def test_a_result_that_points_elsewhere_is_refused(part, change, searched, tmp_p
     (tmp_path / "pareto.json").write_text(json.dumps(text))
     with pytest.raises(NashcError, match="no result of a search"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe", b'{"job": "\xff"}', b'{"job":' + b'{"data":' * 200_000])
+def test_a_broken_result_or_search_is_refused(data, tmp_path):
+    (tmp_path / "pareto.json").write_bytes(data)
+    with pytest.raises(NashcError, match="no result of a search"):
+        load(tmp_path)
+    with pytest.raises(NashcError, match="here: no search"):
+        decoded(data, "here")
 
 
 def test_images_without_a_test_split_are_held_out(tmp_path):

@@ -185,7 +185,5 @@ def _decoded(path: Path, kind: type[Any]) -> Any:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except RecursionError:
         raise NashcError("nested too deeply", where=str(path), hint=AGAIN) from None
-    except UnicodeDecodeError:
-        raise NashcError("not UTF-8 text", where=str(path), hint=AGAIN) from None
     except msgspec.DecodeError as error:
         raise NashcError(f"cannot be read: {error}", where=str(path), hint=AGAIN) from None
