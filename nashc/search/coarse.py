@@ -117,8 +117,10 @@ def busy_bound(options: SlotOptions, work: Work, machine: Machine, dram_bits: in
     one = np.ones(1, dtype=np.int64)
     weights = int(weight_tile_bits(work, one * nest.g, one * nest.k, one * nest.c)[0])
     issue = issue_bound(options, work)
-    levels, level_of = np.unique(depth, return_inverse=True)
-    tiling = np.array([least_tiling_cost(work, machine, int(d)) for d in levels])[level_of]
+    tiling_at = np.zeros(depth.max(initial=0) + 1, dtype=np.int64)
+    for d in np.flatnonzero(np.bincount(depth)):
+        tiling_at[d] = least_tiling_cost(work, machine, int(d))
+    tiling = tiling_at[depth]
     stores = -(-outputs // lanes) + 3 * machine.step_overhead + 1
     loads = -(-weights // machine.port_bits) + 3 * machine.step_overhead + 1
     busy: Ints = np.maximum(issue + tiling, np.maximum(stores, loads)) + machine.layer_overhead

@@ -175,6 +175,8 @@ def front(native: ctypes.CDLL, costs: np.ndarray, order: Ints) -> Ints:
         _I64(table.shape[1]), _I64(len(order)), ctypes.c_void_p(table.ctypes.data),
         ctypes.c_void_p(order.ctypes.data), ctypes.c_void_p(kept.ctypes.data),
     )  # fmt: skip
+    if count < 0:
+        raise MemoryError("front")
     return kept[:count].copy()
 
 

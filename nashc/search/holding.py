@@ -40,7 +40,8 @@ def _least_window(work: Work, axis: int, tiles: tuple[int, ...]) -> int:
 def slot_halves(works: tuple[Work, ...], factors: Ints) -> Ints:
     """Bits that the halves have at least for all layers, 0 where there are none: a row for each buffer and a column for
     each unrolling (columns g k c oy ox fy fx of `factors`)."""
-    pairs, pair_of = np.unique(factors[:, 3:5], axis=0, return_inverse=True)
-    least = np.array([[least_halves(work, int(oy), int(ox)) for work in works] for oy, ox in pairs], dtype=np.int64)
-    halves: Ints = least.reshape(len(pairs), len(works), 3).max(axis=1, initial=0).T[:, pair_of.reshape(-1)]
+    wide = factors[:, 4].max(initial=0) + 1
+    pairs, pair_of = np.unique(factors[:, 3] * wide + factors[:, 4], return_inverse=True)
+    least = np.array([[least_halves(w, *divmod(int(pair), int(wide))) for w in works] for pair in pairs], np.int64)
+    halves: Ints = least.reshape(len(pairs), len(works), 3).max(axis=1, initial=0).T[:, pair_of]
     return halves

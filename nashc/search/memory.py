@@ -34,8 +34,8 @@ from scipy.sparse import csr_array
 from nashc.hw.machine import PAGE_BITS, URAM_PAGES
 from nashc.search.tables import Tables
 
-RELATIVE_GAP = 2e-3
-NODE_LIMIT = 200
+RELATIVE_GAP = 2e-2
+NODE_LIMIT = 20
 OCCUPANCY_ROUNDS = 1
 TOLERANCE = 1e-6
 """How far the solver may be off, in parts of an interval."""
@@ -50,19 +50,18 @@ class Relaxed:
 
 
 def least_interval(tables: Tables, room: float, *, integer: bool, at_least: float = 0, exact: bool = False) -> Relaxed:
-    """The least interval of any plan and schedule within `room` pages; a bound of it if the switches are not integers
-    or the program is solved to the end (`exact`).
+    """A bound of the interval of any plan and schedule within `room` pages, and a plan near it: of switches that are not
+    integers, of integers, or of integers to the end (`exact`).
 
     `at_least` is a proven bound to start from. Pinned weights take room for the whole period, a product of two
     variables: the interval in it is replaced by the bound found so far, which is below it.
     """
     floor = max(at_least, _busiest_at_least(tables))
     program = _Program(tables, room)
-    proves = exact or not integer
 
     def solved(floor: float) -> tuple[np.ndarray, float]:
         values, found = program.solve(floor, integer=integer, exact=exact)
-        return values, max(floor, _whole(found) if proves else found)
+        return values, max(floor, _whole(found))
 
     values, found = solved(floor)
     for _ in range(OCCUPANCY_ROUNDS if program.pins else 0):
@@ -215,7 +214,7 @@ class _Program:
     def solve(
         self, floor: float, *, integer: bool, periodic: bool = True, exact: bool = False
     ) -> tuple[np.ndarray, float]:
-        """(values, interval): one call of the solver, given that the interval is at least `floor`."""
+        """(values, bound of the interval): one call of the solver, given that the interval is at least `floor`."""
         occupancy = [*self.occupied, *((v, p * floor) for v, p in self.pins), (self.interval, -self.room)]
         last = occupancy if periodic else [(self.interval, -1.0)]
         counts, column, factor, timed_rows = self._fixed
@@ -249,8 +248,8 @@ class _Program:
         # Everything in DRAM satisfies every row, so the only other outcome is a node limit without a first answer; or
         # the solver fails, and proves nothing.
         if result.x is None:
-            return np.zeros(count), floor if exact or not integer else np.inf
-        if exact and integer and result.mip_dual_bound is not None:  # None: no switches, so no integers
+            return np.zeros(count), floor
+        if integer and result.mip_dual_bound is not None:  # None: no switches, so no integers
             return np.asarray(result.x), float(result.mip_dual_bound) * unit
         return np.asarray(result.x), float(result.x[self.interval]) * unit
 
