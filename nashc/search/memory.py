@@ -36,6 +36,8 @@ from nashc.search.tables import Tables
 
 RELATIVE_GAP = 2e-2
 NODE_LIMIT = 20
+"""How far integers are solved that need not be solved to the end: the local search goes on from there, and from a
+better answer it gets no further."""
 OCCUPANCY_ROUNDS = 1
 TOLERANCE = 1e-6
 """How far the solver may be off, in parts of an interval."""
@@ -50,7 +52,7 @@ class Relaxed:
 
 
 def least_interval(tables: Tables, room: float, *, integer: bool, at_least: float = 0, exact: bool = False) -> Relaxed:
-    """A bound of the interval of any plan and schedule within `room` pages, and a plan near it: of switches that are not
+    """A bound of the interval of any plan and schedule within `room` pages, and a plan near it: of switches that are no
     integers, of integers, or of integers to the end (`exact`).
 
     `at_least` is a proven bound to start from. Pinned weights take room for the whole period, a product of two

@@ -23,10 +23,13 @@ def relaxed(
     return least_total(tables, room, _costs(objective, tables), integer=integer)
 
 
-def planned(objective: str, tables: Tables, start: Relaxed, effort: Effort, below: float = inf) -> Planned:
-    """The best plan found on an accelerator; for fps, one of `below` cycles an image or more is of no use."""
+def planned(
+    objective: str, tables: Tables, start: Relaxed, effort: Effort, below: float = inf, known: Planned | None = None
+) -> Planned:
+    """The best plan found on an accelerator; for fps, from a `known` one too, and only one of less than `below` cycles
+    an image is of use."""
     if objective == "fps":
-        return plan(tables, start, effort, below * tables.accelerator.batch)
+        return plan(tables, start, effort, below * tables.accelerator.batch, known)
     relax: Callable[[float], Relaxed] = lambda room: relaxed(objective, tables, room, integer=True)  # noqa: E731
     return plan_in_order(tables, relax)
 

@@ -92,14 +92,14 @@ class Planned:
         return latency(self.tasks)
 
 
-def plan(tables: Tables, relaxed: Relaxed, effort: Effort, below: float = inf) -> Planned:
-    """The plan of least interval that the effort finds, only one below `below` being of use; everything in DRAM always
-    works."""
+def plan(tables: Tables, relaxed: Relaxed, effort: Effort, below: float = inf, known: Planned | None = None) -> Planned:
+    """The plan of least interval that the effort finds, from a `known` one of the same accelerator too; only one below
+    `below` is of use. Everything in DRAM always works."""
     all_away = finished(tables, frozenset(), one_by_one(tables.tasks(frozenset())))
     if not tables.switches:
         return all_away
     native = compiled.library()
-    found = _by_rooms(tables) if native is None else _by_local_search(native, tables, relaxed, effort, below)
+    found = _by_rooms(tables) if native is None else _by_local_search(native, tables, relaxed, effort, below, known)
     return min([all_away, *found], key=lambda p: p.interval)
 
 
@@ -154,13 +154,15 @@ def _by_rooms(tables: Tables) -> list[Planned]:
     return best
 
 
-def _by_local_search(native: CDLL, tables: Tables, relaxed: Relaxed, effort: Effort, below: float) -> list[Planned]:
+def _by_local_search(
+    native: CDLL, tables: Tables, relaxed: Relaxed, effort: Effort, below: float, known: Planned | None
+) -> list[Planned]:
     """The plan at the least of the STRETCHES for which the local search fits one into the memory."""
     tasks = tables.tasks(relaxed.on)
     bound = max(relaxed.interval, *busy(tasks).values())
     first = schedules(tasks, len(tables.accelerator.chunks))
     asked = compiled.plan_problem(tables)
-    made: dict[int, Planned] = {}
+    made = {} if known is None else {known.interval: known}
 
     def reached(interval: int) -> bool:
         """Whether a plan for this interval is found: from the last one, from the schedules with fewest batches in

@@ -35,18 +35,15 @@ from nashc.search.space import (
 )
 from nashc.search.tune import Candidate, Tuned, Tuner
 
-SPREAD = 1.5
-"""How much worse the best node of a batch may be than the best accelerator so far and still be tuned: plans come nearer
-to their bounds where the memory is less contended, with small batches or much memory."""
-RELIEFS = (1.0, 1.25)
-"""How much longer than their bounds the chunks beside the main one are taken to need, in accelerators to be planned."""
+SPREAD = 1.3
+"""How much worse the best bound of a partition and batch may be than the best tuned accelerator and still be tuned."""
+RELIEF = 1.25
+"""How much longer than their bounds the chunks beside the main one are taken to need, in accelerators relieved."""
 WRITTEN_OUT = 2_000
 """A node of at most so many accelerators is written out where that may close its gap."""
-TUNED, SURVEYED, PLANNED, REBALANCED = 10, 4, 3, 3
-"""Nodes that are tuned; accelerators that get a quick plan; those of them that get a thorough one, in turn that of the
-best plan and that of the best bound; and how often their buffers and shares are chosen again for their plan."""
-NEAR = 1.05
-"""Quick plans this near to the best one are worth finding too, as a thorough one may make up for it."""
+TUNED, RELIEVED, PLANNED, REBALANCED = 10, 4, 3, 3
+"""Nodes that are tuned; accelerators with quick plans that are relieved; those that get a thorough plan, in turn that
+of the best plan and that of the best bound; and how often their buffers and shares are chosen again for their plan."""
 MOST_COUNTED = 2**63 - 1
 """A larger space is reported as this many: design.json keeps to 64-bit integers."""
 
@@ -54,6 +51,16 @@ MOST_COUNTED = 2**63 - 1
 def solve(network: Network, board: Board, options: Options, progress: Progress | None = None) -> Design:
     """The best design found, with its certificate; raises NashcError when nothing fits."""
     return Search(network, board, options, progress).run()
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A tuned accelerator, its program solved in integers, with a quick plan and its value."""
+
+    tuner: Tuner
+    tuned: Tuned
+    planned: Planned
+    value: float
 
 
 @dataclass
@@ -95,32 +102,42 @@ class Search(Nodes):
         return design_of(self.network, self.board, self.machine, best, certificate, self.resources(best.accelerator))
 
     def descend(self, nodes: list[Node]) -> tuple[Planned | None, float]:
-        """The best plan. Nodes are bounded and tuned in the order of their bounds until those are no better than the
-        best tuned accelerator; in any case one of each batch and, as it needs a plan least, that of the largest batch
-        and the least memory. Then the best get plans. Accelerators on which no plan keeps the latency limit get some
-        only if there are no others."""
-        tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
+        """The best plan. Nodes are bounded and tuned, and their accelerators get quick plans, until no bound is better
+        than the best plan. How near tuning comes to the bounds differs between partitions and batches, less so within
+        one: after the best bound of each group, the next node is the one that promises most if it comes as near as that
+        of its group with the memory most like its own. In any case, of each partition the node of the largest batch and
+        the least memory is tuned, as it needs a plan least. Then the best are planned further. Accelerators on which no
+        plan keeps the latency limit get plans only if there are no others."""
+        trials: list[Trial] = []
         late: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
-        least = float("inf")
-        batches: set[tuple[int, int]] = set()
+        least = deepest = float("inf")
+        near: dict[tuple[int, int], dict[int, float]] = {}  # of each group, what tuning made of bounds
         plain = {n.key[0]: n for n in sorted((n for n in nodes if n.slots), key=lambda n: (n.key[1], -n.key[2]))}
         while open_nodes := [
             n
             for n in nodes
-            if n.slots and not n.tuned and n.bound < least * (SPREAD if n.key[:2] not in batches else 1.0)
+            if n.slots and not n.tuned and n.bound < (least if n.key[:2] in near else min(least, deepest * SPREAD))
         ]:
-            if len(tuned) >= TUNED:
-                open_nodes = [n for n in open_nodes if n.key[:2] not in batches or n in plain.values()]
-            if not open_nodes or ((tuned or late) and self.out_of_time(0.5)):
+            if sum(map(len, near.values())) >= TUNED:
+                open_nodes = [n for n in open_nodes if n.key[:2] not in near or n in plain.values()]
+            if not open_nodes or ((trials or late) and self.out_of_time(0.5)):
                 break
             # the plain ones come second, so that a short budget has them
-            node = min(open_nodes, key=lambda n: (not tuned or n not in plain.values(), n.bound, n.key))
+            node = min(
+                open_nodes,
+                key=lambda n: (
+                    not trials or n not in plain.values(),
+                    n.key[:2] in near,
+                    n.bound * nearest(near.get(n.key[:2], {}), n.key[2]),
+                    n.key,
+                ),
+            )
             self.report("accelerators", min(1.0, node.bound / least))
             if not node.final:
-                self.strengthen(node, least * SPREAD)
+                self.strengthen(node, least)
                 continue
             node.tuned = True
-            batches.add(node.key[:2])
+            group = near.setdefault(node.key[:2], {})
             if node.picks is None:
                 continue
             tuner = self.tuner(node)
@@ -131,10 +148,22 @@ class Search(Nodes):
             if self.options.max_latency_ms is not None and soonest > self.options.max_latency_ms:
                 late.append((soonest, node.key, tuner, made))
                 continue
-            score = relaxed_value(self.options.objective, made.tables, made.relaxed)
-            tuned.append((score, node.key, tuner, made))
-            least = min(least, score)
-        return self.plans(tuned or late)
+            reached = relaxed_value(self.options.objective, made.tables, made.relaxed)
+            group[node.key[2]] = reached / max(node.bound, 1e-9)
+            deepest = min(deepest, reached)
+            if reached < least:
+                trials.append(self.trial(tuner, made))
+                least = min(least, trials[-1].value)
+        if not trials:
+            trials = [self.trial(tuner, made) for *_, tuner, made in sorted(late, key=lambda t: t[:2])[:RELIEVED]]
+        return self.plans(trials)
+
+    def trial(self, tuner: Tuner, made: Tuned) -> Trial:
+        """A tuned accelerator with a quick plan."""
+        whole = tuner.whole(made)
+        effort = HURRIED if self.out_of_time() else QUICK
+        planned = planned_for(self.options.objective, whole.tables, whole.relaxed, effort)
+        return Trial(tuner, whole, planned, self.value(planned))
 
     def tuner(self, node: Node) -> Tuner:
         self.tuners.append(
@@ -145,53 +174,27 @@ class Search(Nodes):
         )  # fmt: skip
         return self.tuners[-1]
 
-    def plans(self, tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]]) -> tuple[Planned | None, float]:
-        """The best plan of the best tuned accelerators."""
-        quick: list[tuple[float, int, Tuner, Tuned, Planned]] = []
-        for _, _, tuner, first in self.surveyed(tuned):
-            for relief in RELIEFS if self.options.objective == "fps" else (1.0,):
-                if quick and self.out_of_time():
-                    break
-                self.report("first plans", len(quick) / SURVEYED / len(RELIEFS))
-                made = first if relief == 1 else tuner.relieved(first, relief)
-                if made is None:
-                    continue
-                whole = tuner.whole(made)
-                below = min((value for value, *_ in quick), default=float("inf"))
-                if relaxed_value(self.options.objective, whole.tables, whole.relaxed) >= below:
-                    continue
-                effort = HURRIED if self.out_of_time() else QUICK
-                planned = planned_for(self.options.objective, whole.tables, whole.relaxed, effort, below * NEAR)
-                quick.append((self.value(planned), len(quick), tuner, whole, planned))
+    def plans(self, trials: list[Trial]) -> tuple[Planned | None, float]:
+        """The best plan of the best accelerators and of relieved ones near them."""
+        for count, trial in enumerate(leading(trials)[:RELIEVED] if self.options.objective == "fps" else ()):
+            if self.out_of_time():
+                break
+            self.report("first plans", count / RELIEVED)
+            made = trial.tuner.relieved(trial.tuned, RELIEF)
+            if made is not None:
+                trials.append(self.trial(trial.tuner, made))
         best: Planned | None = None
         least = float("inf")
-        nearest = sorted(quick, key=lambda t: t[:2])
-        deepest = sorted(quick, key=lambda t: (t[3].interval / t[2].batch, t[1]))
-        chosen = dict.fromkeys(t[1] for pair in zip(nearest, deepest, strict=True) for t in pair)
-        for count, number in enumerate(list(chosen)[:PLANNED]):
+        for count, trial in enumerate(leading(trials)[:PLANNED]):
             self.report("thorough plans", count / PLANNED)
-            _, _, tuner, made, planned = next(t for t in quick if t[1] == number)
-            for found in self.thorough(tuner, made, planned, least):
+            for found in self.thorough(trial, least):
                 if self.value(found) < least:
                     best, least = found, self.value(found)
         return best, least
 
-    def surveyed(
-        self, tuned: list[tuple[float, tuple[int, int, int], Tuner, Tuned]]
-    ) -> list[tuple[float, tuple[int, int, int], Tuner, Tuned]]:
-        """The accelerators that get quick plans: the best of each partition and batch, then others; and in any case the
-        one that needs a plan least, as plans get no nearer to their bounds than the local search does."""
-        order = sorted(tuned, key=lambda t: t[:2])
-        leaders = [next(t for t in order if t[1][:2] == group) for group in dict.fromkeys(t[1][:2] for t in order)]
-        chosen = [*leaders[:SURVEYED], *(t for t in order if t not in leaders)][: SURVEYED + 1]
-        plain = min(order, key=lambda t: (t[3].tables.plain_interval / t[2].batch, t[1]), default=None)
-        if plain is not None and plain not in chosen and self.options.objective == "fps":
-            chosen = [plain, *chosen[:SURVEYED]]
-        return chosen
-
-    def thorough(self, tuner: Tuner, made: Tuned, planned: Planned, below: float) -> Iterator[Planned]:
+    def thorough(self, trial: Trial, below: float) -> Iterator[Planned]:
         """A quick plan and better ones: buffers and shares chosen again for it, then a longer search below `below`."""
-        objective = self.options.objective
+        objective, tuner, made, planned = self.options.objective, trial.tuner, trial.tuned, trial.planned
         for _ in range(REBALANCED if objective == "fps" else 0):
             if self.out_of_time():
                 break
@@ -199,13 +202,13 @@ class Search(Nodes):
             if other is None or other.candidate == made.candidate:
                 break
             whole = tuner.whole(other)
-            again = planned_for(objective, whole.tables, whole.relaxed, QUICK, self.value(planned))
+            again = planned_for(objective, whole.tables, whole.relaxed, QUICK)
             if self.value(again) >= self.value(planned):
                 break
             made, planned = whole, again
         yield planned
         if not self.out_of_time():
-            yield planned_for(objective, made.tables, made.relaxed, THOROUGH, min(below, self.value(planned)))
+            yield planned_for(objective, made.tables, made.relaxed, THOROUGH, min(below, self.value(planned)), planned)
 
     def prove(self, nodes: list[Node], best: Planned, value: float) -> tuple[Planned, float, float, str]:
         """(best plan, its value, a bound over the whole space, why it is no better): the loosest nodes are bounded
@@ -286,6 +289,18 @@ class Search(Nodes):
 
     def resources(self, accelerator: Accelerator) -> tuple[Resources, ...]:
         return chunk_resources(self.board, accelerator.chunks, self.limit.dsp)
+
+
+def nearest(known: dict[int, float], at: int) -> float:
+    """The value at the place nearest to `at`; 1 where none is known."""
+    return min(((abs(place - at), value) for place, value in known.items()), default=(0, 1.0))[1]
+
+
+def leading(trials: list[Trial]) -> list[Trial]:
+    """All of them, in turn that of the best plan and that of the best bound."""
+    planned = sorted(trials, key=lambda t: t.value)
+    deepest = sorted(trials, key=lambda t: t.tuned.interval / t.tuner.batch)
+    return list(dict.fromkeys(t for pair in zip(planned, deepest, strict=True) for t in pair))
 
 
 def compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:

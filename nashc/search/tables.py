@@ -17,7 +17,7 @@ from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.energy import layer_pj
 from nashc.hw.latency import Site
 from nashc.hw.machine import PAGE_BITS, URAM_PAGES, Machine, pages, stored_weights
-from nashc.hw.schedule import Lifetime, Task, busy
+from nashc.hw.schedule import Lifetime, Task
 from nashc.hw.tiles import Extents, Tiles
 from nashc.hw.traffic import issue_total, traffic
 from nashc.search.mapping import Best, layer_on
@@ -179,11 +179,6 @@ class Tables:
         return tuple(
             Task(self.chunk_of[i], self.cycles[i][self.mask(i, on)], self.after[i]) for i in range(len(self.works))
         )
-
-    @property
-    def plain_interval(self) -> int:
-        """The interval that needs no memory: everything in DRAM, the busiest chunk never idle."""
-        return max(busy(self.tasks(())).values())
 
     @property
     def fastest(self) -> tuple[Task, ...]:
