@@ -19,7 +19,7 @@ from nashc.search.mapping import best_mapping
 from nashc.search.memory import least_interval
 from nashc.search.objectives import planned as planned_for
 from nashc.search.objectives import relaxed as relaxed_for
-from nashc.search.plan import QUICK, least_true, plan
+from nashc.search.plan import QUICK, Effort, least_true, plan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
 from test_schedule import simulate
@@ -42,6 +42,16 @@ def test_plans_are_legal_and_fit_the_memory(tables):
     assert made.peak_pages == simulated_peak(made) + tables.pinned(made.on)[0]
     assert made.peak_pages <= tables.memory_pages
     assert {name for name, _ in made.lifetimes} == set(made.resident)
+
+
+@settings(max_examples=60, deadline=None)
+@given(random_tables(most_layers=8))
+def test_a_search_from_a_known_plan_ends_no_worse_and_keeps_only_what_fits(tables):
+    start = least_interval(tables, tables.memory_pages, integer=True)
+    known = plan(tables, start, QUICK)
+    hasty = plan(tables, start, Effort(1, 1, 1), known.interval, known)
+    assert hasty.interval <= known.interval
+    assert hasty.peak_pages <= tables.memory_pages
 
 
 @settings(max_examples=100, deadline=None)
