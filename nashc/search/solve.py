@@ -194,21 +194,21 @@ class Search(Nodes):
 
     def thorough(self, trial: Trial, below: float) -> Iterator[Planned]:
         """A quick plan and better ones: buffers and shares chosen again for it, then a longer search below `below`."""
-        objective, tuner, made, planned = self.options.objective, trial.tuner, trial.tuned, trial.planned
-        for _ in range(REBALANCED if objective == "fps" else 0):
+        for _ in range(REBALANCED if self.options.objective == "fps" else 0):
             if self.out_of_time():
                 break
-            other = tuner.tuned(tuner.rebalanced(replace(made, relaxed=Relaxed(made.interval, planned.on))))
-            if other is None or other.candidate == made.candidate:
+            tuner, now = trial.tuner, trial.tuned
+            other = tuner.tuned(tuner.rebalanced(replace(now, relaxed=Relaxed(now.interval, trial.planned.on))))
+            if other is None or other.candidate == now.candidate:
                 break
-            whole = tuner.whole(other)
-            again = planned_for(objective, whole.tables, whole.relaxed, QUICK)
-            if self.value(again) >= self.value(planned):
+            again = self.trial(tuner, other)
+            if again.value >= trial.value:
                 break
-            made, planned = whole, again
-        yield planned
+            trial = again
+        yield trial.planned
         if not self.out_of_time():
-            yield planned_for(objective, made.tables, made.relaxed, THOROUGH, min(below, self.value(planned)), planned)
+            now, limit = trial.tuned, min(below, trial.value)
+            yield planned_for(self.options.objective, now.tables, now.relaxed, THOROUGH, limit, trial.planned)
 
     def prove(self, nodes: list[Node], best: Planned, value: float) -> tuple[Planned, float, float, str]:
         """(best plan, its value, a bound over the whole space, why it is no better): the loosest nodes are bounded
