@@ -24,6 +24,7 @@ from nashc.core.network import Layer, Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.dataflows import DATAFLOWS
+from nashc.hw.machine import PAGE_BANKS
 from nashc.hw.tiles import TILE_DIMS
 from nashc.importer import Skip
 
@@ -244,6 +245,12 @@ def _design_problems(design: Design) -> Iterator[str]:
     for name, _ in design.plan.resident:
         if name not in network.tensor:
             yield f"resident tensor '{name}' is not in the network"
+    resident = {name for name, _ in design.plan.resident}
+    for name, urams in design.plan.in_uram:
+        if name not in resident:
+            yield f"tensor '{name}' is in URAM and not among the resident ones"
+        if urams < 0 or urams % PAGE_BANKS:
+            yield f"tensor '{name}' is in {urams} URAMs, which come in groups of {PAGE_BANKS}"
     known = {layer.name for layer in network.layers}
     for name in design.plan.pinned:
         if name not in known:

@@ -169,12 +169,18 @@ class LayerResult:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """What stays on chip: resident tensors with the copies that the schedule needs, and pinned weights."""
+    """What stays on chip: resident tensors with the copies that the schedule needs, and pinned weights.
+
+    `in_uram` has the URAMs of a copy of those tensors that are in URAM, whole or in part; `peak_urams` those that
+    feature maps need at the most. `banks` are of BRAM, `peak_banks` those in use at the most, for both.
+    """
 
     resident: tuple[tuple[str, int], ...]
     pinned: tuple[str, ...]
     banks: int
     peak_banks: int
+    in_uram: tuple[tuple[str, int], ...] = ()
+    peak_urams: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ PAGE_BITS = PAGE_BANKS * BANK_BITS * BANK_DEPTH
 
 URAM_DEPTH = 4096
 URAM_PAGES = URAM_DEPTH // BANK_DEPTH
-"""Pages that PAGE_BANKS URAMs side by side, a group, are worth. They hold pinned weights of one chunk, which has their
-read port."""
+"""Pages that PAGE_BANKS URAMs side by side, a group, are worth. With one write and one read port, a group holds a part
+of one copy of a feature map at a time, or pinned weights of one chunk."""
 
 
 @dataclass(frozen=True, slots=True)

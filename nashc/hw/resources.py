@@ -241,11 +241,12 @@ def chunk_resources(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[
     return tuple(found)
 
 
-def memory_resources(board: Board, pages: int, chunks: int) -> Resources:
-    """The shared on-chip memory: its banks and, for each chunk, a multiplexer over all of them. A page holds feature
-    maps, which any chunk may read, or pinned weights for good, which one chunk reads."""
-    banks = pages * PAGE_BANKS
-    return Resources(lut=ceil(banks * chunks * board.template.lut_mux_per_bank), bram18=2 * banks)
+def memory_resources(board: Board, pages: int, chunks: int, uram_groups: int = 0) -> Resources:
+    """The shared on-chip memory: its BRAM and URAM banks and, for each chunk, a multiplexer over all of them. A page
+    or a group holds feature maps, which any chunk may read, or pinned weights for good, which one chunk reads."""
+    banks, urams = pages * PAGE_BANKS, uram_groups * PAGE_BANKS
+    lut = ceil((banks + urams) * chunks * board.template.lut_mux_per_bank)
+    return Resources(lut=lut, bram18=2 * banks, uram=urams)
 
 
 def usable(board: Board, lut: int | None, dsp: int | None, bram36: int | None) -> Resources:

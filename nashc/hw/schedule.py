@@ -9,12 +9,14 @@ time is reached (the dependency graph has no cycle over batches).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from nashc.core.number import Ints
+from nashc.hw.machine import URAM_PAGES
 
 GROWTH = 0.005
 
@@ -155,33 +157,6 @@ def drawn_together(schedule: Schedule, tasks: tuple[Task, ...]) -> Schedule:
     return Schedule(interval, tuple(start - first for start in starts), schedule.segments)
 
 
-def alive(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: tuple[Lifetime, ...]) -> list[dict[int, int]]:
-    """Which tensors are on chip at each moment at which one more is: index -> copies in use; dominated moments left
-    out."""
-    interval = schedule.interval
-    spans = []
-    for life in lifetimes:
-        first = min(schedule.starts[t] for t in life.writers)
-        last = max(schedule.starts[t] + tasks[t].cycles for t in (*life.writers, *life.readers))
-        spans.append((first % interval, last - first))
-    rows = []
-    for moment in sorted({begin for begin, _ in spans}):
-        row = {}
-        for n, (begin, length) in enumerate(spans):
-            copies = length // interval + ((moment - begin) % interval < length % interval)
-            if copies:
-                row[n] = copies
-        rows.append(row)
-    return [
-        row
-        for i, row in enumerate(rows)
-        if not any(
-            (j < i or other != row) and j != i and all(other.get(n, 0) >= c for n, c in row.items())
-            for j, other in enumerate(rows)
-        )
-    ]
-
-
 def latency(tasks: tuple[Task, ...]) -> int:
     """Cycles of one batch alone in the pipeline, tasks in their order on each chunk."""
     end: list[int] = []
@@ -193,37 +168,42 @@ def latency(tasks: tuple[Task, ...]) -> int:
     return max(end)
 
 
-def occupancy(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: tuple[Lifetime, ...]) -> tuple[int, list[int]]:
+def copies_on_chip(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: Sequence[Lifetime]) -> Ints:
+    """Copies of each tensor at each moment of a period at which one more is on chip: [moments, tensors].
+
+    A copy lives from the start of its first writer to the end of its last reader.
+    """
+    first = [min(schedule.starts[t] for t in life.writers) for life in lifetimes]
+    last = [max(schedule.starts[t] + tasks[t].cycles for t in (*life.writers, *life.readers)) for life in lifetimes]
+    begin = np.array(first, dtype=np.int64) % schedule.interval
+    whole, rest = np.divmod(np.array(last, dtype=np.int64) - first, schedule.interval)
+    since = (np.unique(begin)[:, None] - begin) % schedule.interval
+    copies: Ints = whole + (since < rest)
+    return copies
+
+
+def occupancy(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: Sequence[Lifetime]) -> tuple[int, list[int]]:
     """(most pages in use in any cycle of the period, copies of each tensor).
 
-    A copy lives from the start of its first writer to the end of its last reader. Each chunk that reads a tensor has a
-    copy of its own, written at the same time, because a page has one read port.
+    Each chunk that reads a tensor has a copy of its own, written at the same time, because a page has one read port.
     """
-    interval = schedule.interval
-    moments: list[tuple[int, int]] = []
-    base, copies = 0, []
-    for life in lifetimes:
-        first = min(schedule.starts[t] for t in life.writers)
-        last = max(schedule.starts[t] + tasks[t].cycles for t in (*life.writers, *life.readers))
-        weight = life.pages * max(1, len({tasks[t].chunk for t in life.readers}))
-        whole, rest = divmod(last - first, interval)
-        copies.append(whole + (rest > 0))
-        base += whole * weight
-        if rest:
-            begin = first % interval
-            end = begin + rest
-            moments.append((begin, weight))
-            if end > interval:
-                base += weight
-                moments.append((end - interval, -weight))
-                # The wrapped part is counted in `base` from cycle 0 on, so the second half starts from there.
-            elif end < interval:
-                moments.append((end, -weight))
-    peak = level = base
-    for _, change in sorted(moments):
-        level += change
-        peak = max(peak, level)
-    return peak, copies
+    if not lifetimes:
+        return 0, []
+    copies = copies_on_chip(schedule, tasks, lifetimes)
+    pages = [life.pages * max(1, len({tasks[t].chunk for t in life.readers})) for life in lifetimes]
+    return int((copies @ np.array(pages, dtype=np.int64)).max()), [int(c) for c in copies.max(axis=0)]
+
+
+def stock(
+    schedule: Schedule, tasks: tuple[Task, ...], lives: Sequence[Lifetime], groups: Sequence[int]
+) -> tuple[int, int, list[int]]:
+    """(most pages, most URAM groups, copies of each tensor) of feature maps with `groups` of each copy in URAM."""
+    in_bram = [replace(life, pages=max(0, life.pages - URAM_PAGES * g)) for life, g in zip(lives, groups, strict=True)]
+    pages, copies = occupancy(schedule, tasks, in_bram)
+    if not any(groups):
+        return pages, 0, copies
+    in_uram = [replace(life, pages=g) for life, g in zip(lives, groups, strict=True)]
+    return pages, occupancy(schedule, tasks, in_uram)[0], copies
 
 
 def cut(tasks: tuple[Task, ...], segments: int) -> Ints:

@@ -19,8 +19,8 @@ from nashc.core.design import Chunk, Design, LayerResult, accepts
 from nashc.core.network import Layer, Unit
 from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.machine import PAGE_BANKS, URAM_PAGES, pages, stored_weights
-from nashc.hw.resources import machine_of, usable
-from nashc.hw.schedule import Lifetime, Schedule, Task, occupancy
+from nashc.hw.resources import machine_of
+from nashc.hw.schedule import Lifetime, Schedule, Task, stock
 from nashc.hw.tiles import Extents, Tiles
 from nashc.hw.traffic import volumes
 from nashc.report.tables import STOPPED, VALUE_UNITS, dram_bits
@@ -180,11 +180,13 @@ def _batch(compiled: Compiled) -> Iterator[Row]:
 def _feature_maps(compiled: Compiled) -> Iterator[Row]:
     """What keeps each feature map off the chip."""
     design = compiled.design
-    network, plan = design.network, design.plan
+    network, plan, spare = design.network, design.plan, _spare_urams(compiled)
     free = plan.banks - plan.peak_banks
+    urams = f"; {design.resources.uram:,} URAM, {plan.peak_urams:,} of them for feature maps, {spare:,} more unused"
     yield (
         "on-chip memory",
-        f"{plan.banks:,} BRAM36 banks, {plan.peak_banks:,} of them in use at the peak, {free:,} free",
+        f"{plan.banks:,} BRAM36 banks, {plan.peak_banks:,} of them in use at the peak, {free:,} free"
+        + urams * bool(design.resources.uram or spare),
     )
     resident = [name for name, _ in plan.resident]
     if resident:
@@ -194,11 +196,17 @@ def _feature_maps(compiled: Compiled) -> Iterator[Row]:
     between = [n for n in network.producers if n in network.consumers and n not in network.outputs]
     for name in between:
         if name not in resident:
-            yield name, f"DRAM: {_kept_off(design, name)}"
+            yield name, f"DRAM: {_kept_off(design, name, spare)}"
 
 
-def _kept_off(design: Design, name: str) -> str:
-    """Why a feature map between layers is not on chip."""
+def _spare_urams(compiled: Compiled) -> int:
+    """URAMs that a design may use, in whole groups, and this one does not."""
+    groups = compiled.board.usable_uram // PAGE_BANKS if compiled.options.memory_plan else 0
+    return max(0, groups * PAGE_BANKS - compiled.design.resources.uram)
+
+
+def _kept_off(design: Design, name: str, spare: int) -> str:
+    """Why a feature map between layers is not on chip, where so many more URAMs may be used."""
     network, plan = design.network, design.plan
     copy = network.tensor[name].total_bits * design.accelerator.batch
     readers = {design.layers[i].chunk for i in network.consumers[name]}
@@ -206,36 +214,41 @@ def _kept_off(design: Design, name: str) -> str:
     size = f"{kib(copy)} KiB a copy, {needed:,} banks" + f" for {len(readers)} reading chunks" * (len(readers) > 1)
     if -1 in readers | {design.layers[i].chunk for i in network.producers[name]}:
         return f"{size}; the host reads or writes it"
-    if needed > plan.banks:
+    groups = min(-(-pages(copy) // URAM_PAGES), spare // PAGE_BANKS // len(readers))
+    if needed - groups * len(readers) * URAM_PAGES * PAGE_BANKS > plan.banks:
         return f"{size}, more than there are"
-    peak = _peak_banks_with(design, name)
-    fits = "would fit, the search did not choose it" if peak <= plan.banks else "does not fit this schedule"
-    return f"{size}; with it {peak:,} at the peak: {fits}"
+    peaks = [_peaks_with(design, name, g) for g in range(groups + 1)]
+    fitting = [at for at in peaks if at[0] <= plan.banks and at[1] <= plan.peak_urams + spare]
+    banks, urams = (fitting or peaks)[0]
+    fits = "would fit, the search did not choose it" if fitting else "does not fit this schedule"
+    return f"{size}; with it {banks:,}" + f" and {urams:,} URAM" * (urams > plan.peak_urams) + f" at the peak: {fits}"
 
 
-def _peak_banks_with(design: Design, name: str) -> int:
-    """Banks in use at the peak of the same schedule if one more feature map stayed on chip."""
+def _peaks_with(design: Design, name: str, groups: int) -> tuple[int, int]:
+    """Banks, and URAMs of feature maps, in use at the peak of the same schedule if one more feature map stayed on chip
+    with so many groups of URAM a copy."""
     network, batch = design.network, design.accelerator.batch
     tasks = tuple(Task(r.chunk, r.cycles, ()) for r in design.layers)
     schedule = Schedule(design.interval_cycles, tuple(r.start for r in design.layers), 0)
+    dealt = {n: urams // PAGE_BANKS for n, urams in design.plan.in_uram} | {name: groups}
 
-    def peak(names: Iterable[str]) -> int:
-        lives = tuple(
+    def peak(names: list[str]) -> tuple[int, int]:
+        lives = [
             Lifetime(network.producers[n], network.consumers[n], pages(network.tensor[n].total_bits * batch))
             for n in names
-        )
-        return occupancy(schedule, tasks, lives)[0]
+        ]
+        return stock(schedule, tasks, lives, [dealt.get(n, 0) for n in names])[:2]
 
     kept = [n for n, _ in design.plan.resident]
-    return design.plan.peak_banks + (peak([*kept, name]) - peak(kept)) * PAGE_BANKS
+    more, urams = peak([*kept, name])
+    return design.plan.peak_banks + (more - peak(kept)[0]) * PAGE_BANKS, urams * PAGE_BANKS
 
 
 def _weights(compiled: Compiled) -> Iterator[Row]:
     """Which weights are pinned, and what the others cost."""
-    design, options = compiled.design, compiled.options
+    design = compiled.design
     plan, bus = design.plan, compiled.board.dram_bytes_per_cycle * 8
-    limit = usable(compiled.board, options.max_lut, options.max_dsp, options.max_bram36)
-    spare, free = limit.uram - design.resources.uram, plan.banks - plan.peak_banks
+    spare, free = _spare_urams(compiled), plan.banks - plan.peak_banks
     if any(layer.weights is not None for layer in design.network.layers):
         yield "room", f"{free:,} BRAM36 banks" + f" and {spare:,} URAM" * bool(spare) + " free at the peak"
     if plan.pinned:

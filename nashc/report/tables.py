@@ -232,15 +232,17 @@ def _counts(r: Resources) -> tuple[str, ...]:
 
 def memory_plan(design: Design) -> Table:
     """What lives on chip."""
-    plan, network, batch = design.plan, design.network, design.accelerator.batch
+    plan, network, batch, urams = design.plan, design.network, design.accelerator.batch, design.resources.uram
     rows = table(
         f"Memory plan: {plan.peak_banks:,} of {plan.banks:,} BRAM36 banks in use at the peak"
-        + (f", {design.resources.uram} URAM for weights" if design.resources.uram else ""),
-        "on chip", "name", ">KiB a copy", ">copies", ">KiB",
+        + (f", {urams} URAM ({plan.peak_urams} of them for feature maps)" if urams else ""),
+        "on chip", "name", ">KiB a copy", ">copies", ">KiB", *([">URAM a copy"] if urams else ()),
     )  # fmt: skip
+    in_uram = dict(plan.in_uram)
     for name, copies in copies_on_chip(design):
         bits = network.tensor[name].total_bits * batch
-        rows.add_row("feature map", cell(name), kib(bits), str(copies), kib(bits * copies))
+        part = [str(in_uram.get(name, 0))] if urams else []
+        rows.add_row("feature map", cell(name), kib(bits), str(copies), kib(bits * copies), *part)
     for layer in network.layers:
         if layer.name in plan.pinned and layer.weights is not None:
             bits = stored_weights(layer.nest, layer.weights.bits, layer.weights.terms)

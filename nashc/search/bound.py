@@ -48,17 +48,16 @@ class Operand:
 
 
 def operands(
-    network: Network, layer: Layer, batch: int, most_pages: int, weight_pages: int, slot_of: Sequence[int], *,
-    reads_input: bool,
-) -> list[Operand]:  # fmt: skip
-    """The operands of a layer that no design moves less than once; weights may be pinned in `weight_pages`."""
+    network: Network, layer: Layer, batch: int, room: int, slot_of: Sequence[int], *, reads_input: bool
+) -> list[Operand]:
+    """The operands of a layer that no design moves less than once; what takes at most `room` pages may be on chip."""
     found = []
 
     def stays(name: str) -> bool:
         ends = name in network.inputs or name in network.outputs
         layers = (*network.producers.get(name, ()), *network.consumers.get(name, ()))
         on_chunks = all(slot_of[i] >= 0 for i in layers) and bool(network.consumers.get(name))
-        return not ends and on_chunks and pages(network.tensor[name].total_bits * batch) <= most_pages
+        return not ends and on_chunks and pages(network.tensor[name].total_bits * batch) <= room
 
     if reads_input:
         tensor = network.tensor[layer.inputs[0]]
@@ -73,7 +72,7 @@ def operands(
     found.append(Operand(written, held if stays(tensor.name) else 0.0))
     if layer.weights is not None:
         bits = nest.weights * layer.weights.bits * layer.weights.terms
-        found.append(Operand(bits, 0.0, bits / PAGE_BITS if pages(bits) <= weight_pages else 0.0))
+        found.append(Operand(bits, 0.0, bits / PAGE_BITS if pages(bits) <= room else 0.0))
     return found
 
 
@@ -99,7 +98,7 @@ class Priced:
 
 def priced(
     slot: BoundedSlot, index: np.ndarray, costs: np.ndarray, moved: list[list[Operand]], dram_bits: float,
-    most_pages: int, at_least: float,
+    room: int, at_least: float,
 ) -> Priced:  # fmt: skip
     """The options `index` of a slot whose layers move `moved`; `costs` are the resources of those options."""
     rates = dram_bits * np.arange(1, SHARE_STEPS + 1) / SHARE_STEPS
@@ -114,7 +113,7 @@ def priced(
         least = np.full(with_pages.shape, np.inf)
         for kept in product((False, True), repeat=len(choices)):
             running = sum(o.pages for o, on in zip(choices, kept, strict=True) if on)
-            if running > most_pages:
+            if running > room:
                 continue
             away = always + sum(o.bits for o, on in zip(choices, kept, strict=True) if not on)
             pinned = sum(o.pinned for o, on in zip(choices, kept, strict=True) if on) * at_least

@@ -282,9 +282,11 @@ def slot_costs(options: SlotOptions, levels: Sequence[int]) -> np.ndarray:
     return np.vstack([*priced, bram18.min(axis=0)])
 
 
-def slot_limits(board: Board, limit: Resources, slots: list[BoundedSlot], memory_pages: int) -> np.ndarray:
-    """What the rows of `slot_costs` may sum to over all slots beside a memory of so many pages."""
-    memory = memory_resources(board, memory_pages, len(slots))
+def slot_limits(
+    board: Board, limit: Resources, slots: list[BoundedSlot], memory_pages: int, uram_groups: int = 0
+) -> np.ndarray:
+    """What the rows of `slot_costs` may sum to over all slots beside a memory of so many pages and URAM groups."""
+    memory = memory_resources(board, memory_pages, len(slots), uram_groups)
     bram18 = limit.bram18 - memory.bram18
     luts = [limit.lut - memory.lut + b * bram18 + d * limit.dsp for b in BRAM_PRICES for d in DUAL_PRICES]
     return np.array([*luts, bram18], dtype=np.float64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sysconfig
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -185,11 +185,11 @@ class PlanProblem(ctypes.Structure):
 
     _fields_ = (
         *((name, _I64) for name in (
-            "layers", "chunks", "tensors", "switches", "page_bits", "uram_groups", "group_bits",
+            "layers", "chunks", "tensors", "switches", "page_bits", "uram_groups", "group_pages",
         )),
         *((name, ctypes.POINTER(_I64)) for name in (
             "chunk", "after_at", "after", "switches_at", "layer_switches", "table_at", "table", "room", "owner",
-            "writers_at", "writers", "readers_at", "readers",
+            "replicas", "writers_at", "writers", "readers_at", "readers",
         )),
     )  # fmt: skip
 
@@ -210,6 +210,7 @@ def plan_problem(tables: Tables) -> PlanProblem:
         "table_at": [0, *accumulate(len(row) for row in tables.cycles)],
         "table": [cycles for row in tables.cycles for cycles in row],
         "room": [s.pages if s.tensor else s.bits for s in tables.switches],
+        "replicas": [len({tables.chunk_of[i] for i in network.consumers[s.tensor]}) for s in tensors],
         "owner": [s.chunk if s.chunk >= 0 else 0 for s in tables.switches],
     }
     for name, rows in lists.items():
@@ -222,7 +223,7 @@ def plan_problem(tables: Tables) -> PlanProblem:
         len(tables.switches),
         PAGE_BITS,
         tables.uram_groups,
-        URAM_PAGES * PAGE_BITS,
+        URAM_PAGES,
     )
     for name, values in flat.items():
         setattr(made, name, ctypes.cast((_I64 * max(1, len(values)))(*values), ctypes.POINTER(_I64)))
@@ -230,19 +231,21 @@ def plan_problem(tables: Tables) -> PlanProblem:
 
 
 def plan(
-    native: ctypes.CDLL, asked: PlanProblem, room: int, start: tuple[Collection[int], Schedule], interval: int,
-    tries: int, seed: int,
-) -> tuple[frozenset[int], tuple[int, ...]] | None:  # fmt: skip
-    """(switches that are on, start of each layer) of a plan that fits `room` pages at an interval; None if none was
-    found from this start, a plan and its schedule."""
-    switches, schedule = start
+    native: ctypes.CDLL, asked: PlanProblem, room: int, start: tuple[Collection[int], Sequence[int], Schedule],
+    interval: int, tries: int, seed: int,
+) -> tuple[frozenset[int], tuple[int, ...], tuple[int, ...]] | None:  # fmt: skip
+    """(switches that are on, URAM groups of a copy of each tensor, start of each layer) of a plan that fits `room`
+    pages and the URAM at an interval; None if none was found from this start, a plan and its schedule."""
+    switches, dealt, schedule = start
     on = (_I64 * max(1, asked.switches))(*(n in switches for n in range(asked.switches)))
+    groups = (_I64 * max(1, asked.tensors))(*dealt)
     starts = (_I64 * asked.layers)(*schedule.starts)
-    peak = native.nashc_plan(
-        ctypes.byref(asked), _I64(interval), _I64(schedule.interval), _I64(room), _I64(tries), _I64(seed), on, starts
-    )
-    if peak == -2:
+    status = native.nashc_plan(
+        ctypes.byref(asked), _I64(interval), _I64(schedule.interval), _I64(room), _I64(tries), _I64(seed), on, groups,
+        starts,
+    )  # fmt: skip
+    if status == -2:
         raise MemoryError("plan search")
-    if not 0 <= peak <= room:
+    if status <= 0:
         return None
-    return frozenset(n for n in range(asked.switches) if on[n]), tuple(starts)
+    return frozenset(n for n in range(asked.switches) if on[n]), tuple(groups)[: asked.tensors], tuple(starts)

@@ -100,8 +100,8 @@ def design_of(
 ) -> Design:
     planned = drawn(planned)
     results = layer_results(network, board, machine, planned)
-    used = memory_resources(board, planned.memory_pages, len(planned.accelerator.chunks))
-    used = used + Resources(uram=planned.uram_groups * PAGE_BANKS)
+    groups = planned.peak_groups + planned.pinned_groups
+    used = memory_resources(board, planned.memory_pages, len(planned.accelerator.chunks), groups)
     for part in chunk_resources:
         used = used + part
     return Design(
@@ -115,6 +115,12 @@ def design_of(
             pinned=planned.pinned,
             banks=planned.memory_pages * PAGE_BANKS,
             peak_banks=planned.peak_pages * PAGE_BANKS,
+            in_uram=tuple(
+                (name, groups * PAGE_BANKS)
+                for name, groups in zip(planned.resident, planned.groups, strict=True)
+                if groups
+            ),
+            peak_urams=planned.peak_groups * PAGE_BANKS,
         ),
         interval_cycles=planned.interval,
         latency_cycles=planned.latency,

@@ -77,10 +77,10 @@ class Fixed:
                 hint="search the accelerator with the network",
             ) from None  # fmt: skip
         objective = self.options.objective
-        start = relaxed(objective, tables, self.memory_pages, integer=True)
+        start = relaxed(objective, tables, tables.room, integer=True)
         made = planned(objective, tables, start, THOROUGH)
         value = objective_of(objective, network, self.board, self.machine, made)
-        bound = relaxed_value(objective, tables, relaxed(objective, tables, self.memory_pages, integer=False))
+        bound = relaxed_value(objective, tables, relaxed(objective, tables, tables.room, integer=False))
         bound = min(bound, value) if objective == "fps" else 0.0
         limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
         certificate = Certificate(

@@ -31,7 +31,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from nashc.hw.machine import PAGE_BITS, URAM_PAGES
+from nashc.hw.machine import PAGE_BITS
 from nashc.search.tables import Tables
 
 RELATIVE_GAP = 2e-2
@@ -98,7 +98,7 @@ def least_total(tables: Tables, room: float, costs: Sequence[Sequence[float]], *
     }
     for i in range(len(tables.cycles)):
         alive = [(program.switches[n], float(tables.switches[n].pages)) for n, (a, b) in spans.items() if a <= i <= b]
-        if sum(pages for _, pages in alive) + sum(max(0.0, pages) for _, pages in program.pins) > program.room:
+        if sum(pages for _, pages in (*alive, *program.pins)) > program.room:
             program.row([*alive, *program.pins], -np.inf, program.room)
     values, _ = program.solve(0.0, integer=integer, periodic=False)
     on = frozenset(n for n, v in enumerate(program.switches) if values[v] > 0.5)
@@ -140,11 +140,6 @@ class _Program:
         self.pins = [
             (v, s.bits / PAGE_BITS) for v, s in zip(self.switches, tables.switches, strict=True) if not s.tensor
         ]
-        if tables.uram_groups and self.pins:  # pinned weights beyond the URAMs take pages
-            relief = self._variable()
-            most = float(tables.uram_groups * URAM_PAGES)
-            self.row([*self.pins, (relief, -most)], 0.0, np.inf)
-            self.pins.append((relief, -most))
         self.charges = charges(tables)
         self.choices: list[list[int]] = []
         self.longest = float(sum(map(max, tables.cycles)))

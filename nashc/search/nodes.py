@@ -146,7 +146,7 @@ class Nodes:
         return True
 
     def costs(self, node: Node) -> tuple[list[np.ndarray], np.ndarray]:
-        limits = slot_limits(self.board, self.limit, node.slots, node.least_pages)
+        limits = slot_limits(self.board, self.limit, node.slots, node.least_pages, self.uram_groups)
         return [slot_costs(s.options, self.space.levels) for s in node.slots], limits
 
     def unavoidable(self, node: Node) -> int:
@@ -157,16 +157,16 @@ class Nodes:
             for tensor in self.network.tensors
             if not self.may_stay(tensor, node)
         )
-        bits += max(0, self.all_weight_bits - self.weight_pages(node) * PAGE_BITS)
+        bits += max(0, self.all_weight_bits - self.room(node) * PAGE_BITS)
         return -(-bits // self.dram_bits)
 
-    def weight_pages(self, node: Node) -> int:
-        """Pages and URAMs, in pages, for pinned weights."""
+    def room(self, node: Node) -> int:
+        """Pages of BRAM and URAM together, at the most."""
         return node.most_pages + self.uram_groups * URAM_PAGES
 
     def may_stay(self, tensor: Tensor, node: Node) -> bool:
         ends = tensor.name in self.network.inputs or tensor.name in self.network.outputs
-        return not ends and pages(tensor.total_bits * node.batch) <= node.most_pages
+        return not ends and pages(tensor.total_bits * node.batch) <= self.room(node)
 
     @cached_property
     def all_weight_bits(self) -> int:
@@ -216,15 +216,7 @@ class Nodes:
                 slot_of[i] = n
         moved = [
             [
-                operands(
-                    self.network,
-                    layer,
-                    node.batch,
-                    node.most_pages,
-                    self.weight_pages(node),
-                    slot_of,
-                    reads_input=whole,
-                )
+                operands(self.network, layer, node.batch, self.room(node), slot_of, reads_input=whole)
                 for layer, whole in (self.reading[i] for i in slot.options.slot.layers)
             ]
             for slot in node.slots
@@ -239,8 +231,8 @@ class Nodes:
             made = []
             for slot, cost, layers in zip(node.slots, costs, moved, strict=True):
                 index = np.flatnonzero(slot.cycles <= high)
-                made.append(priced(slot, index, cost[:, index], layers, self.dram_bits, node.most_pages, low))
-            bound, node.picks = least_possible(made, limits, self.weight_pages(node), low, high)
+                made.append(priced(slot, index, cost[:, index], layers, self.dram_bits, self.room(node), low))
+            bound, node.picks = least_possible(made, limits, self.room(node), low, high)
             if node.picks is not None or high >= most or bound < high:
                 break
             if high > ENDLESS:

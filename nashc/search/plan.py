@@ -7,25 +7,29 @@ less and less room until some schedule of its answer fits. Either way what comes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from math import ceil, inf
 
+import numpy as np
+
 from nashc.core.design import Accelerator, Placement, Work
+from nashc.hw.machine import URAM_PAGES
 from nashc.hw.schedule import (
     Lifetime,
     Schedule,
     Task,
     busy,
+    copies_on_chip,
     drawn_together,
     first_fit,
     latency,
-    occupancy,
     periodic,
     periodic_at,
     pipeline_cycles,
+    stock,
 )
 from nashc.search import compiled
 from nashc.search.mapping import Best
@@ -65,7 +69,11 @@ HURRIED, QUICK, THOROUGH = Effort(1_000, 1, 1), Effort(10_000, 2, 1), Effort(40_
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A complete answer for one accelerator: placements, best mappings, schedule and pages."""
+    """A complete answer for one accelerator: placements, best mappings, schedule, pages and URAM groups.
+
+    `groups`: of a copy of each resident tensor, the part in URAM; the rest takes pages. `peak_pages` has the pages of
+    pinned weights, `peak_groups` feature maps only.
+    """
 
     accelerator: Accelerator
     chunk_of: tuple[int, ...]
@@ -75,17 +83,24 @@ class Planned:
     tasks: tuple[Task, ...]
     schedule: Schedule
     lifetimes: tuple[tuple[str, Lifetime], ...]
+    groups: tuple[int, ...]
     resident: tuple[str, ...]
     pinned: tuple[str, ...]
     copies: tuple[int, ...]
     memory_pages: int
     peak_pages: int
-    uram_groups: int
+    peak_groups: int
+    pinned_groups: int
     on: frozenset[int]
 
     @property
     def interval(self) -> int:
         return self.schedule.interval
+
+    def groups_of(self, tables: Tables) -> tuple[int, ...]:
+        """The URAM groups of a copy of each tensor of the tables, 0 of those that are not on chip."""
+        known = dict(zip(self.resident, self.groups, strict=True))
+        return tuple(known.get(s.tensor, 0) for s in tables.switches[: tables.tensor_count])
 
     @property
     def latency(self) -> int:
@@ -105,7 +120,7 @@ def plan(tables: Tables, relaxed: Relaxed, effort: Effort, below: float = inf, k
 
 def plan_in_order(tables: Tables, relax: Callable[[float], Relaxed]) -> Planned:
     """The plan that a program `relax(pages)` gives for one batch at a time, with the shortest schedule that fits."""
-    room = float(tables.memory_pages)
+    room = float(tables.room)
     while True:
         on = relax(room).on if room > 0 else frozenset()
         tasks = tables.tasks(on)
@@ -141,7 +156,7 @@ def _by_rooms(tables: Tables) -> list[Planned]:
     """Plans of the program for less and less room, each with the best schedule that fits the memory."""
     best: list[Planned] = []
     for share in ROOMS:
-        relaxed = least_interval(tables, tables.memory_pages * share, integer=True)
+        relaxed = least_interval(tables, tables.room * share, integer=True)
         if best and relaxed.interval >= best[-1].interval:
             break
         for schedule in schedules(tables.tasks(relaxed.on), len(tables.accelerator.chunks)):
@@ -160,21 +175,23 @@ def _by_local_search(
     """The plan at the least of the STRETCHES for which the local search fits one into the memory."""
     tasks = tables.tasks(relaxed.on)
     bound = max(relaxed.interval, *busy(tasks).values())
-    first = schedules(tasks, len(tables.accelerator.chunks))
+    by_rules = dict.fromkeys(schedules(tasks, len(tables.accelerator.chunks)))
+    first = [finished(tables, relaxed.on, schedule) for schedule in by_rules]
     asked = compiled.plan_problem(tables)
     made = {} if known is None else {known.interval: known}
 
     def reached(interval: int) -> bool:
         """Whether a plan for this interval is found: from the last one, from the schedules with fewest batches in
         flight and so the least in memory, or from the one that always exists."""
-        possible = [s for s in first if s.interval <= interval]
-        starts = [(made[n].on, made[n].schedule) for n in sorted(made)[:1]]
-        starts += [(relaxed.on, s) for s in dict.fromkeys([*possible[::-1][: effort.starts - 1], first[0]])]
+        possible = [p for p in first[1:] if p.interval <= interval]
+        starts = [made[n] for n in sorted(made)[:1]]
+        starts += [*possible[::-1][: effort.starts - 1], first[0]]
         for seed, start in enumerate(starts, 1):
-            found = compiled.plan(native, asked, tables.memory_pages, start, interval, effort.tries, seed)
+            state = start.on, start.groups_of(tables), start.schedule
+            found = compiled.plan(native, asked, tables.memory_pages, state, interval, effort.tries, seed)
             if found is not None:
-                on, begins = found
-                made[interval] = finished(tables, on, Schedule(interval, begins, 0))
+                on, groups, begins = found
+                made[interval] = finished(tables, on, Schedule(interval, begins, 0), groups)
                 return True
         return False
 
@@ -191,14 +208,16 @@ def _by_local_search(
 def drawn(planned: Planned) -> Planned:
     """The plan with its batches in the pipeline for as short as its memory allows; interval and placements stay."""
     tasks, lives = planned.tasks, tuple(life for _, life in planned.lifetimes)
-    pinned = planned.peak_pages - occupancy(planned.schedule, tasks, lives)[0]
+    pages, groups, _ = stock(planned.schedule, tasks, lives, planned.groups)
+    room, free = max(planned.memory_pages, planned.peak_pages) - (planned.peak_pages - pages), groups
     found = [planned.schedule, drawn_together(planned.schedule, tasks)]
     counts = [c for c in FEW_SEGMENTS if c < len(tasks)]
     found += islice((s for c in counts if (s := periodic_at(tasks, c, planned.interval)) is not None), SHORTEST)
     for schedule in sorted(found, key=lambda s: pipeline_cycles(s, tasks)):
-        peak, copies = occupancy(schedule, tasks, lives)
-        if peak + pinned <= max(planned.memory_pages, planned.peak_pages):
-            return replace(planned, schedule=schedule, copies=tuple(copies), peak_pages=peak + pinned)
+        now, taken, copies = stock(schedule, tasks, lives, planned.groups)
+        if now <= room and taken <= free:
+            peak = planned.peak_pages - pages + now
+            return replace(planned, schedule=schedule, copies=tuple(copies), peak_pages=peak, peak_groups=taken)
     return planned
 
 
@@ -214,13 +233,17 @@ def least_true(count: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
-def finished(tables: Tables, on: frozenset[int], schedule: Schedule) -> Planned:
-    """A plan with all that follows from its switches and its schedule."""
+def finished(tables: Tables, on: frozenset[int], schedule: Schedule, groups: Sequence[int] | None = None) -> Planned:
+    """A plan with all that follows from its switches and its schedule, and from the URAM `groups` of a copy of each
+    tensor of the tables, unless they are to be dealt here."""
     tasks, network = tables.tasks(on), tables.network
     layers = range(len(tasks))
-    lives = tuple((tables.switches[n].tensor, tables.lifetime(n)) for n in sorted(on) if tables.switches[n].tensor)
-    peak, copies = occupancy(schedule, tasks, tuple(life for _, life in lives))
-    pinned_pages, groups = tables.pinned(on)
+    tensors = [n for n in sorted(on) if tables.switches[n].tensor]
+    lives = tuple(tables.lifetime(n) for n in tensors)
+    own = dealt(tables, on, schedule, lives) if groups is None else tuple(groups[n] for n in tensors)
+    pages, taken, copies = stock(schedule, tasks, lives, own)
+    pinned_pages, pinned_groups = tables.pinned(on, tables.uram_groups - taken)
+    names = tuple(tables.switches[n].tensor for n in tensors)
     pinned = sorted(tables.switches[n].layer for n in on if not tables.switches[n].tensor)
     return Planned(
         accelerator=tables.accelerator,
@@ -230,12 +253,41 @@ def finished(tables: Tables, on: frozenset[int], schedule: Schedule) -> Planned:
         best=tuple(tables.best(i, on) for i in layers),
         tasks=tasks,
         schedule=schedule,
-        lifetimes=lives,
-        resident=tuple(name for name, _ in lives),
+        lifetimes=tuple(zip(names, lives, strict=True)),
+        groups=own,
+        resident=names,
         pinned=tuple(network.layers[i].name for i in pinned),
         copies=tuple(copies),
         memory_pages=tables.memory_pages,
-        peak_pages=peak + pinned_pages,
-        uram_groups=groups,
+        peak_pages=pages + pinned_pages,
+        peak_groups=taken,
+        pinned_groups=pinned_groups,
         on=on,
     )
+
+
+def dealt(tables: Tables, on: frozenset[int], schedule: Schedule, lives: tuple[Lifetime, ...]) -> tuple[int, ...]:
+    """URAM groups for a copy of each tensor that is on, dealt in the order of their pages as long as BRAM does not hold
+    everything: first groups of which at least half is used, then those of which less is."""
+    groups = [0] * len(lives)
+    if not tables.uram_groups or not lives:
+        return tuple(groups)
+    tasks = tables.tasks(on)
+    replicas = np.array([len({tasks[t].chunk for t in life.readers}) for life in lives])
+    copies = copies_on_chip(schedule, tasks, lives) * replicas
+    pages = np.array([life.pages for life in lives])
+
+    def over() -> bool:
+        taken = copies @ np.array(groups)
+        held = copies @ np.maximum(0, pages - URAM_PAGES * np.array(groups))
+        return int(held.max()) + tables.pinned(on, tables.uram_groups - int(taken.max()))[0] > tables.memory_pages
+
+    for rounding in (URAM_PAGES // 2, URAM_PAGES - 1):
+        for n in sorted(range(len(lives)), key=lambda n: -lives[n].pages):
+            if not over():
+                return tuple(groups)
+            alive = copies[:, n] > 0
+            spare = tables.uram_groups - (copies @ np.array(groups))[alive]
+            more = int((spare // copies[alive, n]).min())
+            groups[n] = min(groups[n] + more, (lives[n].pages + rounding) // URAM_PAGES)
+    return tuple(groups)

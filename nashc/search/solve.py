@@ -18,6 +18,7 @@ from nashc.core.design import Accelerator, Certificate, Design, Resources
 from nashc.core.network import Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
+from nashc.hw.machine import PAGE_BANKS
 from nashc.hw.resources import chunk_resources
 from nashc.hw.schedule import latency
 from nashc.search.coarse import bounded_slot
@@ -335,7 +336,8 @@ def explain(network: Network, board: Board, options: Options) -> str:
     levels = ", ".join("/".join(map(str, BUFFER_LEVELS[level])) for level in space.levels)
     lines.append(f"  buffers (input/weight/output KiB a half) of each chunk {levels}")
     lines.append(
-        f"  memory from {', '.join(map(str, space.memory_eighths))} eighths of the BRAM up; "
+        f"  memory from {', '.join(map(str, space.memory_eighths))} eighths of the BRAM up"
+        f"{f' and {search.uram_groups * PAGE_BANKS} URAM' if search.uram_groups else ''}; "
         f"DRAM in {space.shares} shares; batch {', '.join(map(str, batches))}"
     )
     return "\n".join(lines)

@@ -90,7 +90,7 @@ class Survey:
             bounded, cost = _lean(table, slot, network, self.batch, nodes)
             slots.append(bounded)
             costs.append(cost)
-        found = least_interval(slots, costs, slot_limits(self.board, nodes.limit, slots, 0))
+        found = least_interval(slots, costs, slot_limits(self.board, nodes.limit, slots, 0, nodes.uram_groups))
         if found is None or not found[1]:
             return None
         most_pages = nodes.limit.bram18 // 2 // PAGE_BANKS if self.options.memory_plan else 0

@@ -41,7 +41,7 @@ class Switch:
 
 
 class Tables:
-    """The layers of a network on an accelerator with `memory_pages` of on-chip memory and `uram_groups` for weights.
+    """The layers of a network on an accelerator with on-chip memory of `memory_pages` of BRAM and `uram_groups`.
 
     Raises NoMapping if a layer fits no buffers. Host layers are on chunk -1.
     """
@@ -93,17 +93,22 @@ class Tables:
             if not readers or ends or any(self.chunk_of[i] < 0 for i in (*writers, *readers)):
                 continue
             one = pages(self.network.tensor[name].total_bits * self.accelerator.batch)
-            needed = one * len({self.chunk_of[i] for i in readers})
-            if needed <= self.memory_pages:
-                found.append(Switch(name, -1, -1, needed, 0))
+            replicas = len({self.chunk_of[i] for i in readers})
+            if replicas * max(0, one - self.uram_groups // replicas * URAM_PAGES) <= self.memory_pages:
+                found.append(Switch(name, -1, -1, one * replicas, 0))
         return found
+
+    @property
+    def room(self) -> int:
+        """Pages of BRAM and URAM together."""
+        return self.memory_pages + self.uram_groups * URAM_PAGES
 
     def _weights(self) -> list[Switch]:
         found = []
         for i, work in enumerate(self.works):
             if work is not None and work.weight_bits:
                 bits = stored_weights(work.nest, work.weight_bits, work.terms)
-                if pages(bits) <= self.memory_pages + self.uram_groups * URAM_PAGES:
+                if pages(bits) <= self.room:
                     found.append(Switch("", i, self.chunk_of[i], pages(bits), bits))
         return found
 
@@ -192,16 +197,16 @@ class Tables:
         replicas = len({self.chunk_of[i] for i in readers})
         return Lifetime(self.network.producers[switch.tensor], readers, switch.pages // replicas)
 
-    def pinned(self, on: Collection[int]) -> tuple[int, int]:
-        """(pages, URAM groups) of pinned weights. Neither has a read port for two chunks, so chunks do not share one; a
-        group goes to the chunk that has most weights left."""
+    def pinned(self, on: Collection[int], spare: int) -> tuple[int, int]:
+        """(pages, URAM groups) of pinned weights, where `spare` groups hold no feature maps. Neither has a read port
+        for two chunks, so chunks do not share one; a group goes to the chunk that has most weights left."""
         bits: dict[int, int] = {}
         for n in on:
             switch = self.switches[n]
             if not switch.tensor:
                 bits[switch.chunk] = bits.get(switch.chunk, 0) + switch.bits
         groups = 0
-        while groups < self.uram_groups and any(b > 0 for b in bits.values()):
+        while groups < spare and any(b > 0 for b in bits.values()):
             bits[max(bits, key=lambda c: (bits[c], -c))] -= URAM_PAGES * PAGE_BITS
             groups += 1
         return sum(-(-b // PAGE_BITS) for b in bits.values() if b > 0), groups

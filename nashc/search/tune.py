@@ -88,7 +88,7 @@ class Tuner:
 
     def used(self, chunks: tuple[Chunk, ...], memory_pages: int) -> Resources:
         parts = chunk_resources(self.board, chunks, self.limit.dsp)
-        return sum(parts, start=memory_resources(self.board, memory_pages, len(chunks)))
+        return sum(parts, start=memory_resources(self.board, memory_pages, len(chunks), self.uram_groups))
 
     def tuned(self, candidate: Candidate) -> Tuned | None:
         """A candidate priced, with the memory that its buffers leave; None if it does not fit the board, a chunk has
@@ -109,14 +109,14 @@ class Tuner:
             except NoMapping:
                 self.seen[candidate] = None
             else:
-                least = relaxed(self.objective, tables, candidate.memory_pages, integer=False)
+                least = relaxed(self.objective, tables, tables.room, integer=False)
                 self.seen[candidate] = Tuned(candidate, tables, least)
         return self.seen[candidate]
 
     def filled(self, candidate: Candidate) -> Candidate:
         """The candidate with all pages that are left, up to the node's most."""
         chunks = self.chunks(candidate)
-        parts = sum(chunk_resources(self.board, chunks, self.limit.dsp), start=Resources())
+        parts = self.used(chunks, 0)
         low, high = candidate.memory_pages, self.most_pages
         while low < high:
             middle = (low + high + 1) // 2
@@ -200,8 +200,8 @@ class Tuner:
     def whole(self, found: Tuned, *, exact: bool = False) -> Tuned:
         """The same candidate with the program solved in integers: nearer to what a plan reaches, and a bound only if
         solved to the end (`exact`)."""
-        pages = found.candidate.memory_pages
-        least = relaxed(self.objective, found.tables, pages, integer=True, at_least=found.interval, exact=exact)
+        tables = found.tables
+        least = relaxed(self.objective, tables, tables.room, integer=True, at_least=found.interval, exact=exact)
         return replace(found, relaxed=least)
 
     # options
@@ -336,7 +336,7 @@ class Tuner:
 
     def limits(self, memory_pages: int) -> np.ndarray:
         """What the rows of `slot_costs` may sum to beside a memory of so many pages."""
-        return slot_limits(self.board, self.limit, self.slots, memory_pages)
+        return slot_limits(self.board, self.limit, self.slots, memory_pages, self.uram_groups)
 
     def tightened(self, limits: np.ndarray, used: Resources) -> np.ndarray:
         """Less for the rows of LUTs, which are optimistic about DSPs, after a choice that did not fit."""

@@ -11,7 +11,7 @@ from nashc.core.design import Accelerator, Buffers, Chunk
 from nashc.core.loops import LoopNest, Unroll
 from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.core.options import Options
-from nashc.hw.machine import PAGE_BITS
+from nashc.hw.machine import PAGE_BITS, URAM_PAGES
 from nashc.hw.schedule import first_fit, periodic
 from nashc.search.plan import Effort, finished, in_order, one_by_one
 from nashc.search.solve import Search, compositions
@@ -117,8 +117,21 @@ def accelerators(search, node, chance, count):
             yield best.tables
 
 
-def tables_of(search, accelerator, pages):
-    return Tables(search.network, search.board, search.machine, accelerator, pages)
+def tables_of(search, accelerator, pages, uram_groups=0):
+    return Tables(search.network, search.board, search.machine, accelerator, pages, uram_groups)
+
+
+def fits(made, tables):
+    """Whether a plan keeps within BRAM and URAM."""
+    urams = made.peak_groups + made.pinned_groups
+    return made.peak_pages <= tables.memory_pages and urams <= tables.uram_groups
+
+
+def any_groups(tables, chance):
+    """Some part of each tensor in URAM; None: dealt by the rule."""
+    if chance.random() < 0.3:
+        return None
+    return [chance.randint(0, -(-s.pages // URAM_PAGES)) for s in tables.switches[: tables.tensor_count]]
 
 
 def plans(tables, chance, count=12):
@@ -129,8 +142,8 @@ def plans(tables, chance, count=12):
         tasks = tables.tasks(on)
         ways = [one_by_one(tasks), first_fit(tasks), in_order(tasks)]
         ways += [periodic(tasks, segments) for segments in range(1, len(tasks))]
-        made = (finished(tables, on, way) for way in dict.fromkeys(ways))
-        yield from (m for m in made if m.peak_pages <= tables.memory_pages)
+        made = (finished(tables, on, way, any_groups(tables, chance)) for way in dict.fromkeys(ways))
+        yield from (m for m in made if fits(m, tables))
 
 
 class RandomTables(Tables):
@@ -176,7 +189,7 @@ def random_tables(draw, most_layers=6, longest=(3, 9, 40)):
         readers = network.consumers.get(name, ())
         if readers and draw(st.integers(0, 4)):
             replicas = len({chunk_of[i] for i in readers})
-            switches.append(Switch(name, -1, -1, draw(st.integers(1, 3)) * replicas, 0))
+            switches.append(Switch(name, -1, -1, draw(st.integers(1, draw(st.sampled_from([3, 20])))) * replicas, 0))
     for i in range(len(layers)):
         if draw(st.integers(0, 3)) == 0:
             bits = draw(st.integers(1, draw(st.sampled_from([2, 20])) * PAGE_BITS))
@@ -187,4 +200,4 @@ def random_tables(draw, most_layers=6, longest=(3, 9, 40)):
     cycles = tuple(
         tuple(chance.randint(1, most) for _ in range(1 << len(own))) for own in own_switches(network, switches)
     )
-    return RandomTables(network, chunk_of, draw(st.integers(0, 8)), draw(st.integers(0, 2)), switches, cycles)
+    return RandomTables(network, chunk_of, draw(st.integers(0, 8)), draw(st.integers(0, 4)), switches, cycles)

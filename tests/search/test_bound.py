@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small import EFFORT, accelerators, plans, searches, tables_of
+from small import EFFORT, accelerators, fits, plans, searches, tables_of
 
 from nashc.core.options import OBJECTIVES
 from nashc.hw.schedule import busy, latency
@@ -29,12 +29,12 @@ def test_program_is_below_every_plan_of_an_accelerator(search, seed, pages):
     chance, all_nodes = random.Random(seed), search.nodes()
     assume(all_nodes)
     for tables in accelerators(search, chance.choice(all_nodes), chance, 2):
-        tables = tables_of(search, tables.accelerator, pages)  # noqa: PLW2901
-        loose = least_interval(tables, pages, integer=False)
-        exact = least_interval(tables, pages, integer=True, at_least=loose.interval, exact=True)
+        tables = tables_of(search, tables.accelerator, pages, chance.choice([0, 0, 1, 2]))  # noqa: PLW2901
+        loose = least_interval(tables, tables.room, integer=False)
+        exact = least_interval(tables, tables.room, integer=True, at_least=loose.interval, exact=True)
         assert loose.interval <= exact.interval
         for made in [*plans(tables, chance), plan(tables, exact, EFFORT)]:
-            assert made.peak_pages <= pages
+            assert fits(made, tables)
             assert exact.interval <= made.interval
 
 
@@ -62,7 +62,7 @@ def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed)
     assume(search.rebound(node))
     values = []
     for tables in accelerators(search, node, chance, 3):
-        start = relaxed_for(objective, tables, tables.memory_pages, integer=True)
+        start = relaxed_for(objective, tables, tables.room, integer=True)
         for made in [*plans(tables, chance), planned_for(objective, tables, start, EFFORT)]:
             values.append(objective_of(objective, search.network, search.board, search.machine, made))
     assume(values)
@@ -72,7 +72,7 @@ def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed)
     assert node.bound <= least * (1 + 1e-9)
     if node.picks is not None:
         for tables in accelerators(search, node, chance, 1):
-            start = relaxed_for(objective, tables, tables.memory_pages, integer=True)
+            start = relaxed_for(objective, tables, tables.room, integer=True)
             made = planned_for(objective, tables, start, EFFORT)
             least = min(least, objective_of(objective, search.network, search.board, search.machine, made))
         assert node.bound <= least * (1 + 1e-9)
@@ -106,7 +106,7 @@ def test_shares_and_page_cycles_of_every_plan_are_within_what_there_is(search, s
     asked = []
     for tables in accelerators(search, node, chance, 2):
         dram = [-(-chunk.dram_bits * SHARE_STEPS // search.dram_bits) - 1 for chunk in tables.accelerator.chunks]
-        start = least_interval(tables, tables.memory_pages, integer=True)
+        start = least_interval(tables, tables.room, integer=True)
         for made in [*plans(tables, chance, 3), plan(tables, start, EFFORT)]:
             with pytest.MonkeyPatch.context() as patch:  # the tables that the bound is made of, at this interval
                 patch.setattr(nodes, "GALLOP", 1.0)

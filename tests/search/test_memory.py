@@ -4,7 +4,7 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import random_tables
+from small import any_groups, fits, random_tables
 
 from nashc.hw.schedule import Schedule, first_fit, periodic
 from nashc.search.memory import least_interval
@@ -33,9 +33,9 @@ def any_schedule(tasks, chance):
     return Schedule(interval, tuple(starts), 0)
 
 
-def fitting(tables, on, schedules):
-    made = (finished(tables, on, schedule) for schedule in schedules if schedule)
-    return [m for m in made if m.peak_pages <= tables.memory_pages]
+def fitting(tables, on, schedules, chance):
+    made = (finished(tables, on, schedule, any_groups(tables, chance)) for schedule in schedules if schedule)
+    return [m for m in made if fits(m, tables)]
 
 
 def ruled(tasks):
@@ -49,8 +49,8 @@ def below(tables, interval, bounds):
 
 def bounds_of(tables):
     return [
-        least_interval(tables, tables.memory_pages, integer=False),
-        least_interval(tables, tables.memory_pages, integer=True, exact=True),
+        least_interval(tables, tables.room, integer=False),
+        least_interval(tables, tables.room, integer=True, exact=True),
     ]
 
 
@@ -62,9 +62,9 @@ def test_no_plan_and_schedule_is_below_the_program(tables, seed):
     for _ in range(40):
         on = frozenset(n for n in range(len(tables.switches)) if chance.random() < chance.choice([0.5, 0.9]))
         tasks = tables.tasks(on)
-        for made in fitting(tables, on, [any_schedule(tasks, chance) for _ in range(12)]):
+        for made in fitting(tables, on, [any_schedule(tasks, chance) for _ in range(12)], chance):
             below(tables, made.interval, bounds)
-    for made in fitting(tables, on, ruled(tasks)):
+    for made in fitting(tables, on, ruled(tasks), chance):
         below(tables, made.interval, bounds)
 
 
@@ -74,5 +74,5 @@ def test_no_plan_that_is_found_is_below_the_program(tables):
     bounds = bounds_of(tables)
     for relaxed in bounds:
         made = plan(tables, relaxed, QUICK)
-        assert made.peak_pages <= tables.memory_pages
+        assert fits(made, tables)
         below(tables, made.interval, bounds)

@@ -23,7 +23,7 @@ from nashc.core.loops import LoopNest
 from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.core.options import Options
 from nashc.errors import NashcError
-from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PAGE_BANKS, PAGE_BITS, pages
+from nashc.hw.machine import CHANNEL_PARAMETER_BITS, PAGE_BANKS, PAGE_BITS, URAM_PAGES, pages
 from nashc.hw.resources import chunk_resources, machine_of, memory_resources, usable
 from nashc.hw.schedule import Lifetime, Schedule, Task, first_fit, occupancy, periodic
 from nashc.search.coarse import bounded_slot
@@ -77,7 +77,8 @@ class Oracle:
 
     def price(self, chunks, batch, room):
         """Every plan of an accelerator. More memory lets more plans fit, so only the most that is left counts."""
-        accelerator = Plans(self.network, machine_of(self.board), chunks, batch, room)
+        urams = usable(self.board, None, None, None).uram // PAGE_BANKS
+        accelerator = Plans(self.network, machine_of(self.board), chunks, batch, room, urams)
         least = accelerator.least_busy
         if least / batch >= self.best and least / batch >= self.floor:
             return
@@ -93,23 +94,26 @@ class Oracle:
 def most_pages(board, chunks, limit):
     """Pages of memory that fit beside the chunks; None if the chunks alone do not."""
     used = sum(chunk_resources(board, chunks, limit.dsp), start=memory_resources(board, 0, 0))
+    urams = limit.uram // PAGE_BANKS
     fitting = [
         count
         for count in range(limit.bram18 // 2 // PAGE_BANKS + 1)
-        if (used + memory_resources(board, count, len(chunks))).fits(limit)
+        if (used + memory_resources(board, count, len(chunks), urams)).fits(limit)
     ]
     return max(fitting, default=None)
 
 
 @dataclass(frozen=True)
 class Plans:
-    """One accelerator: a plan is a set of tensors (by name) and of layers with pinned weights (by number) on chip."""
+    """One accelerator with a `room` of pages and `urams` groups: a plan is a set of tensors (by name) and of layers
+    with pinned weights (by number) on chip."""
 
     network: object
     machine: object
     chunks: tuple
     batch: int
     room: int
+    urams: int
 
     @cached_property
     def chunk_of(self):
@@ -166,25 +170,30 @@ class Plans:
     def copies(self, name):
         return len({self.chunk_of[i] for i in self.network.consumers[name]})
 
-    def pinned(self, on):
+    def pinned(self, on, urams):
+        """Pages of pinned weights, in the best of all ways to deal groups to the chunks."""
         bits = Counter()
         for i in on:
             if isinstance(i, int):
                 layer = self.network.layers[i]
                 own = layer.nest.weights * layer.weights.bits * layer.weights.terms
                 bits[self.chunk_of[i]] += own + CHANNEL_PARAMETER_BITS * layer.nest.g * layer.nest.k
-        return sum(-(-b // PAGE_BITS) for b in bits.values())
+        return min(
+            sum(max(0, -(-b // PAGE_BITS) - n * URAM_PAGES) for b, n in zip(bits.values(), deal, strict=True))
+            for deal in product(range(urams + 1), repeat=len(bits))
+            if sum(deal) <= urams
+        )
 
     def size(self, name):
         return pages(self.network.tensor[name].total_bits * self.batch)
 
     def fits_layer_by_layer(self, on):
-        """What is on chip while a layer runs, at the least."""
+        """What is on chip while a layer runs, at the least: URAM as if it were pages."""
         held = [
             sum(self.size(n) * self.copies(n) for n in {*layer.inputs, layer.output} & on)
             for layer in self.network.layers
         ]
-        return max(held) + self.pinned(on) <= self.room
+        return max(held) + self.pinned(on, 0) <= self.room + self.urams * URAM_PAGES
 
     def interval(self, on, most):
         """The least interval of a few schedules whose occupancy fits; inf if none does below `most`."""
@@ -193,8 +202,11 @@ class Plans:
         tasks = tuple(
             Task(self.chunk_of[i], int(self.priced(i, on)), tuple(sorted(after[i]))) for i in range(len(after))
         )
-        lives = tuple(
-            Lifetime(network.producers[n], network.consumers[n], self.size(n)) for n in on if isinstance(n, str)
+        kept = [n for n in on if isinstance(n, str)]
+        deals = (
+            list(product(*(range(-(-self.size(n) // URAM_PAGES) + 1) for n in kept)))
+            if self.urams
+            else [[0] * len(kept)]
         )
         ends = [sum(t.cycles for t in tasks[: n + 1]) for n in range(len(tasks))]
         made = [periodic(tasks, n) for n in range(1, len(tasks) + 1)]
@@ -202,9 +214,23 @@ class Plans:
         for schedule in sorted(made, key=lambda s: s.interval):
             if schedule.interval >= most:
                 break
-            if occupancy(schedule, tasks, lives)[0] + self.pinned(on) <= self.room:
+            if any(self.holds(on, kept, deal, schedule, tasks) for deal in deals):
                 return schedule.interval
         return inf
+
+    def holds(self, on, kept, deal, schedule, tasks):
+        """Whether BRAM and URAM hold it all where `deal` groups of a copy of each tensor are in URAM."""
+
+        def peak(amounts):
+            network = self.network
+            lives = [
+                Lifetime(network.producers[n], network.consumers[n], a) for n, a in zip(kept, amounts, strict=True)
+            ]
+            return occupancy(schedule, tasks, lives)[0]
+
+        taken = peak(deal)
+        held = peak([max(0, self.size(n) - URAM_PAGES * u) for n, u in zip(kept, deal, strict=True)])
+        return taken <= self.urams and held + self.pinned(on, self.urams - taken) <= self.room
 
 
 @st.composite
@@ -214,7 +240,7 @@ def cases(draw):
     kinds = draw(st.sampled_from([["dense"], ["dense", "vector"], ["dense", "depthwise"], ["dense", "fork"]]))
     network = draw(networks(most_layers=3, rows=(8, 16, 28), channels=(16, 32), units=units, kinds=kinds))
     assume(len(network.layers) <= 3 and max(map(len, partitions(network))) <= 2)
-    board = slower_memory(BOARD, draw(st.sampled_from([0.8, 0.25])))
+    board = replace(slower_memory(BOARD, draw(st.sampled_from([0.8, 0.25]))), uram=draw(st.sampled_from([0, 0, 18])))
     return network, board, Options(max_bram36=draw(st.sampled_from([None, 100, 70, 50, 35])))
 
 

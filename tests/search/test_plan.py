@@ -19,39 +19,55 @@ from nashc.search.mapping import best_mapping
 from nashc.search.memory import least_interval
 from nashc.search.objectives import planned as planned_for
 from nashc.search.objectives import relaxed as relaxed_for
-from nashc.search.plan import QUICK, Effort, least_true, plan
+from nashc.search.plan import QUICK, Effort, drawn, least_true, plan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
 from test_schedule import simulate
 
 
-def simulated_peak(made):
-    """Most pages in use in a period long after the start, of feature maps alone; asserts that the schedule is legal."""
-    lives = [life for _, life in made.lifetimes]
+def simulated_peaks(made):
+    """Most pages and most URAM groups in use in a period long after the start, of feature maps alone; asserts that the
+    schedule is legal."""
     span = max(s + t.cycles for s, t in zip(made.schedule.starts, made.tasks, strict=True))
     warm = span // made.interval + 2
-    used, _ = simulate(made.schedule, made.tasks, lives, 2 * warm + 2)
-    return max(used[cycle] for cycle in range(warm * made.interval, (warm + 1) * made.interval))
+    peaks = []
+    for amounts in (
+        [max(0, life.pages - URAM_PAGES * g) for (_, life), g in zip(made.lifetimes, made.groups, strict=True)],
+        made.groups,
+    ):
+        lives = [replace(life, pages=n) for (_, life), n in zip(made.lifetimes, amounts, strict=True)]
+        used, _ = simulate(made.schedule, made.tasks, lives, 2 * warm + 2)
+        peaks.append(max(used[cycle] for cycle in range(warm * made.interval, (warm + 1) * made.interval)))
+    return tuple(peaks)
+
+
+def check_fits(made, tables):
+    """The plan fits BRAM and URAM, cycle by cycle, and says what it takes of them."""
+    pages, groups = simulated_peaks(made)
+    pinned = tables.pinned(made.on, tables.uram_groups - groups)
+    assert (made.peak_pages, made.peak_groups, made.pinned_groups) == (pages + pinned[0], groups, pinned[1])
+    assert made.peak_pages <= tables.memory_pages
+    assert made.peak_groups + made.pinned_groups <= tables.uram_groups
 
 
 @settings(max_examples=100, deadline=None)
 @given(random_tables(most_layers=8))
 def test_plans_are_legal_and_fit_the_memory(tables):
-    made = plan(tables, least_interval(tables, tables.memory_pages, integer=True), QUICK)
+    made = plan(tables, least_interval(tables, tables.room, integer=True), QUICK)
     assert made.interval >= max(busy(made.tasks).values())
-    assert made.peak_pages == simulated_peak(made) + tables.pinned(made.on)[0]
-    assert made.peak_pages <= tables.memory_pages
+    check_fits(made, tables)
+    check_fits(drawn(made), tables)
     assert {name for name, _ in made.lifetimes} == set(made.resident)
 
 
 @settings(max_examples=60, deadline=None)
 @given(random_tables(most_layers=8))
 def test_a_search_from_a_known_plan_ends_no_worse_and_keeps_only_what_fits(tables):
-    start = least_interval(tables, tables.memory_pages, integer=True)
+    start = least_interval(tables, tables.room, integer=True)
     known = plan(tables, start, QUICK)
     hasty = plan(tables, start, Effort(1, 1, 1), known.interval, known)
     assert hasty.interval <= known.interval
-    assert hasty.peak_pages <= tables.memory_pages
+    check_fits(hasty, tables)
 
 
 @settings(max_examples=100, deadline=None)
@@ -59,8 +75,8 @@ def test_a_search_from_a_known_plan_ends_no_worse_and_keeps_only_what_fits(table
 def test_plans_without_compiled_parts_are_legal_and_fit_the_memory(tables):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled, "library", lambda: None)
-        made = plan(tables, least_interval(tables, tables.memory_pages, integer=True), QUICK)
-    assert simulated_peak(made) <= made.peak_pages <= tables.memory_pages
+        made = plan(tables, least_interval(tables, tables.room, integer=True), QUICK)
+    check_fits(made, tables)
 
 
 @settings(max_examples=25, deadline=None)
@@ -106,12 +122,13 @@ def test_weights_take_as_few_pages_as_any_deal_of_the_urams_leaves(tables, data)
     for n in on:
         if not tables.switches[n].tensor:
             bits[tables.switches[n].chunk] += tables.switches[n].bits
-    pages, groups = tables.pinned(on)
-    deals = product(range(tables.uram_groups + 1), repeat=len(bits))
+    spare = data.draw(st.integers(0, tables.uram_groups))
+    pages, groups = tables.pinned(on, spare)
+    deals = product(range(spare + 1), repeat=len(bits))
     left = [
         sum(max(0, -(-(b - g * URAM_PAGES * PAGE_BITS) // PAGE_BITS)) for b, g in zip(bits, deal, strict=True))
         for deal in deals
-        if sum(deal) <= tables.uram_groups
+        if sum(deal) <= spare
     ]
     assert pages == min(left)
-    assert groups <= tables.uram_groups
+    assert groups <= spare

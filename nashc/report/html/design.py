@@ -178,6 +178,7 @@ def memory_data(design: Design) -> Data:
     return {
         "banks": plan.banks,
         "peak": plan.peak_banks,
+        "urams": [design.resources.uram, plan.peak_urams],
         "resident": [[shown(n), network.tensor[n].total_bits * batch, copies] for n, copies in copies_on_chip(design)],
         "pinned": [
             [shown(layer.name), stored_weights(layer.nest, layer.weights.bits, layer.weights.terms)]

@@ -1,6 +1,7 @@
 // The memory plan of an accelerator and its periodic schedule, found together by local search.
 //
-// A state is: for each switch (a tensor that may stay on chip, the weights of a layer that may be pinned) on or off; a
+// A state is: for each switch (a tensor that may stay on chip, the weights of a layer that may be pinned) on or off; for
+// each tensor the groups of URAM that a copy takes, the rest of it being in pages of BRAM; a
 // cyclic order of the layers of each chunk; and for each layer the period (stage) of its batch in which it runs. A layer's
 // cycles come from a table over its switches. Starts are the earliest that keep all difference constraints at the given
 // interval,
@@ -8,8 +9,8 @@
 //     start[t] >= start[p] + cycles[p]                                         t reads what p writes
 // and then each layer whose outputs are larger than its inputs moves as late as its neighbours allow. Whether there are such
 // starts is found by pushing on those of the state before: that takes the layers that move, and not all of them as many times
-// as there are layers. The cost is the peak of the pages in use over the period (nashc/hw/schedule.py:occupancy) with the
-// pinned ones, then their mean. The search accepts a worse state below a threshold that falls to zero; it is deterministic.
+// as there are layers. The cost is the peak of the pages in use over the period (nashc/search/plan.py:stock) with the
+// pinned ones, and what is beyond the URAM, then their mean. The search accepts a worse state below a threshold that falls to zero; it is deterministic.
 // The caller prices and checks what comes out with the definitions in Python. Plain C interface, no Python, no state between
 // calls.
 
@@ -25,11 +26,12 @@ using i64 = std::int64_t;
 
 // Layers in topological order; lists of lists as offsets (count + 1) and values. Layer i has the switches
 // switches[switches_at[i] ..]; bit j of an index into its table is its j-th switch. Switches 0 .. tensors-1 are tensors
-// (`room`: pages of one copy for all readers), the others weights (`room`: bits) of the chunk `owner`.
+// (`room`: pages of the `replicas` that are a copy, one for each chunk that reads it), the others weights (`room`: bits) of
+// the chunk `owner`. A group of URAM is as large as `group_pages`.
 struct Problem {
-    i64 layers, chunks, tensors, switches, page_bits, uram_groups, group_bits;
+    i64 layers, chunks, tensors, switches, page_bits, uram_groups, group_pages;
     const i64 *chunk, *after_at, *after, *switches_at, *layer_switches, *table_at, *table;
-    const i64 *room, *owner, *writers_at, *writers, *readers_at, *readers;
+    const i64 *room, *owner, *replicas, *writers_at, *writers, *readers_at, *readers;
 };
 
 namespace {
@@ -47,15 +49,20 @@ struct Random {  // xorshift64*
 
 struct State {
     std::vector<std::vector<int>> order;
-    std::vector<i64> stage, cycles;
+    std::vector<i64> stage, cycles, groups;
     std::vector<char> on;
 };
 
 struct Cost {
-    i64 peak;
-    double excess;  // mean over the period of the pages beyond the room
+    i64 peak;       // most pages, and groups beyond the URAM in pages
+    bool fits;
+    double excess;  // mean over the period of the pages beyond the room, in BRAM and in URAM
     double mean;    // mean of the pages in use
     double value() const { return excess + 0.02 * double(peak) + 0.001 * mean; }
+};
+
+struct Event {  // from `time` on, so many more
+    i64 time, pages, groups;
 };
 
 struct Edge {
@@ -72,7 +79,7 @@ class Search {
     std::vector<char> queued;
     std::vector<i64> lag, weight, pinned, known, pushed;
     std::vector<Edge> broken;
-    std::vector<std::pair<i64, i64>> events;
+    std::vector<Event> events;
     std::vector<std::pair<i64, i64>> lives;  // begin and length of each tensor that is on
     i64 peak_at = 0;
 
@@ -198,7 +205,7 @@ class Search {
 
     Cost cost(const State& s) {
         events.clear();
-        i64 base = 0;
+        i64 pages_always = 0, groups_always = 0;
         double area = 0;
         for (i64 m = 0; m < p.tensors; m++) {
             if (!s.on[m]) continue;
@@ -209,40 +216,55 @@ class Search {
             }
             for (i64 j = p.readers_at[m]; j < p.readers_at[m + 1]; j++)
                 end = std::max(end, starts[p.readers[j]] + s.cycles[p.readers[j]]);
-            const i64 pages = p.room[m], life = end - begin, whole = life / interval, rest = life % interval;
-            area += double(pages) * double(life);
+            const i64 groups = p.replicas[m] * s.groups[m], pages = std::max<i64>(0, p.room[m] - groups * p.group_pages);
+            const i64 life = end - begin, whole = life / interval, rest = life % interval;
+            area += double(pages + groups * p.group_pages) * double(life);
             lives[m] = {begin, life};
-            base += whole * pages;
+            pages_always += whole * pages, groups_always += whole * groups;
             if (!rest) continue;
             const i64 at = begin % interval, until = at + rest;
-            events.emplace_back(at, pages);
-            if (until > interval)
-                base += pages, events.emplace_back(until - interval, -pages);
-            else if (until < interval)
-                events.emplace_back(until, -pages);
+            events.push_back({at, pages, groups});
+            if (until > interval) pages_always += pages, groups_always += groups;
+            if (until != interval) events.push_back({until % interval, -pages, -groups});
         }
+        std::sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.time < b.time; });
+        double excess = 0;
+        // Most of what is in use from `level` on, and when; what is above `limit` is added to the excess.
+        const auto most = [&](i64 level, i64 limit, i64 Event::*what, i64 unit) {
+            std::pair<i64, i64> peak{level, 0};
+            i64 since = 0;
+            for (std::size_t e = 0; e < events.size(); e++) {
+                if (level > limit) excess += double(level - limit) * double(unit * (events[e].time - since));
+                since = events[e].time;
+                level += events[e].*what;
+                const bool last = e + 1 == events.size() || events[e + 1].time > since;
+                if (last && level > peak.first) peak = {level, since};
+            }
+            if (level > limit) excess += double(level - limit) * double(unit * (interval - since));
+            return peak;
+        };
+        std::pair<i64, i64> groups{0, 0};
+        if (p.uram_groups) groups = most(groups_always, p.uram_groups, &Event::groups, p.group_pages);
+        pin(s, p.uram_groups - groups.first);
+        for (i64 bits : pinned)
+            if (bits > 0) pages_always += (bits + p.page_bits - 1) / p.page_bits;
+        const std::pair<i64, i64> pages = most(pages_always, room, &Event::pages, 1);
+        const i64 beyond = std::max<i64>(0, groups.first - p.uram_groups);
+        peak_at = beyond ? groups.second : pages.second;
+        return {pages.first + beyond * p.group_pages, pages.first <= room && !beyond, excess / double(interval),
+                area / double(interval)};
+    }
+
+    // Bits of pinned weights of each chunk that so many spare groups of URAM leave.
+    void pin(const State& s, i64 spare) {
         std::fill(pinned.begin(), pinned.end(), 0);
         for (i64 w = p.tensors; w < p.switches; w++)
             if (s.on[w]) pinned[p.owner[w]] += p.room[w];
-        for (i64 group = 0; group < p.uram_groups; group++) {
+        for (; spare > 0; spare--) {
             auto most = std::max_element(pinned.begin(), pinned.end());
             if (*most <= 0) break;
-            *most -= p.group_bits;
+            *most -= p.group_pages * p.page_bits;
         }
-        for (i64 bits : pinned)
-            if (bits > 0) base += (bits + p.page_bits - 1) / p.page_bits;
-        std::sort(events.begin(), events.end());
-        i64 level = base, peak = base, since = 0;
-        peak_at = 0;
-        double excess = 0;
-        for (const auto& event : events) {
-            if (level > room) excess += double(level - room) * double(event.first - since);
-            since = event.first;
-            level += event.second;
-            if (level > peak) peak = level, peak_at = event.first;
-        }
-        if (level > room) excess += double(level - room) * double(interval - since);
-        return {peak, excess / double(interval), area / double(interval)};
     }
 
     bool evaluate(const State& s, Cost& result) {
@@ -261,7 +283,13 @@ class Search {
     }
 
     void change(State& s, Random& random) const {
-        const i64 kind = random.below(12);
+        const i64 kind = random.below(p.uram_groups && p.tensors ? 15 : 12);
+        if (kind >= 12) {  // another part of a tensor in URAM
+            const i64 at = kind >= 13 && !hot.empty() ? hot[random.below(i64(hot.size()))] : random.below(p.tensors);
+            const i64 whole = (p.room[at] / p.replicas[at] + p.group_pages - 1) / p.group_pages;
+            s.groups[at] = random.below(1 + std::min(whole, p.uram_groups / p.replicas[at]));
+            return;
+        }
         if (kind >= 8 && p.switches) {
             const bool aimed = kind >= 10 && !hot.empty();
             const i64 at = aimed ? hot[random.below(i64(hot.size()))] : random.below(p.switches);
@@ -302,10 +330,10 @@ class Search {
 
 }  // namespace
 
-// A plan whose peak is at most `room` pages at the given interval, or the nearest to it that `tries` changes find. Starts
-// from the switches `on` and the schedule `starts` of interval `from`, and leaves its plan there. Returns the peak; -1
-// where the first schedule needs a longer interval, -2 if out of memory.
-EXPORT i64 nashc_plan(const Problem* problem, i64 interval, i64 from, i64 room, i64 tries, i64 seed, i64* on,
+// A plan whose peak is at most `room` pages and the URAM at the given interval, or the nearest to it that `tries` changes
+// find. Starts from the switches `on`, the `groups` of each tensor and the schedule `starts` of interval `from`, and leaves
+// its plan there. Returns whether it fits; -1 where the first schedule needs a longer interval, -2 if out of memory.
+EXPORT i64 nashc_plan(const Problem* problem, i64 interval, i64 from, i64 room, i64 tries, i64 seed, i64* on, i64* groups,
                       i64* starts) try {
     const Problem& p = *problem;
     Search search(p, interval, room);
@@ -314,6 +342,7 @@ EXPORT i64 nashc_plan(const Problem* problem, i64 interval, i64 from, i64 room, 
     state.stage.resize(p.layers);
     state.cycles.resize(p.layers);
     state.on.assign(on, on + p.switches);
+    state.groups.assign(groups, groups + p.tensors);
     for (i64 i = 0; i < p.layers; i++) {
         state.order[p.chunk[i]].push_back(int(i)), state.stage[i] = starts[i] / from;
         search.price(state, i);
@@ -331,7 +360,7 @@ EXPORT i64 nashc_plan(const Problem* problem, i64 interval, i64 from, i64 room, 
     std::vector<i64> best_starts = search.starts;
     Random random{std::uint64_t(seed) * 0x9E3779B97F4A7C15ull + 1};
     const double warm = WARM * now.value();
-    for (i64 i = 0; i < tries && best.peak > room; i++) {
+    for (i64 i = 0; i < tries && !best.fits; i++) {
         changed = state;
         search.change(changed, random);
         Cost cost{};
@@ -346,7 +375,8 @@ EXPORT i64 nashc_plan(const Problem* problem, i64 interval, i64 from, i64 room, 
     }
     std::copy(best_starts.begin(), best_starts.end(), starts);
     std::copy(best_state.on.begin(), best_state.on.end(), on);
-    return best.peak;
+    std::copy(best_state.groups.begin(), best_state.groups.end(), groups);
+    return best.fits;
 } catch (const std::bad_alloc&) {
     return -2;
 }
