@@ -202,6 +202,8 @@ def changed(path: str, to: object) -> bytes:
         (changed("design.accelerator.chunks.0.dram_bits", 0), "chunk 'conv'.dram_bits is not positive"),
         (changed("design.accelerator.chunks.0.unroll.k", 0), "chunk 'conv'.k is not positive"),
         (changed("design.plan.resident", [["q", 1]]), "resident tensor 'q'"),
+        (changed("design.plan.in_uram", [["q", 8]]), "tensor 'q' is in URAM"),
+        (changed("design.plan.in_uram", [["q", 3]]), "in 3 URAMs, which come in groups of 8"),
         (changed("design.plan.pinned", ["q"]), "pinned layer 'q'"),
         (changed("design.chunk_resources", []), "chunk_resources"),
         (changed("design.board", "fpga-kv260"), "made for fpga-kv260 at 200 MHz, and the board is fpga-zc706 at 200"),

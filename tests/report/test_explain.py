@@ -15,6 +15,7 @@ from nashc.core.options import Options
 from nashc.hw.machine import PAGE_BANKS, pages
 from nashc.report.deliver import human_form
 from nashc.report.explain import explained
+from nashc.report.tables import memory_plan
 from nashc.report.text import render
 
 MNIST = "examples/models/mnist-conv.onnx"
@@ -92,6 +93,25 @@ def test_a_map_that_the_schedule_has_room_for(mnist):
     tight = replace(changed, banks=plan.peak_banks, peak_banks=plan.peak_banks)
     if int(peak[1]) > plan.peak_banks:
         assert "does not fit this schedule" in said(replace(mnist, design=replace(design, plan=tight)))
+
+
+def test_feature_maps_in_uram():
+    """All URAM that may be used and is not is offered to a map that was taken out of the plan."""
+    made = compile_model(MNIST, "fpga-kv260", options=Options(batch=16, budget_seconds=5, max_bram36=30))
+    design, text = made.design, said(made)
+    plan, usable = design.plan, made.board.usable_uram // PAGE_BANKS * PAGE_BANKS
+    assert plan.in_uram
+    assert (
+        f"{design.resources.uram} URAM, {plan.peak_urams} of them for feature maps, "
+        f"{usable - design.resources.uram} more unused"
+    ) in text
+    assert f"{design.resources.uram} URAM ({plan.peak_urams} of them for feature maps)" in render(memory_plan(design))
+    name, left = plan.resident[0][0], tuple(u for u in plan.in_uram if u[0] != plan.resident[0][0])
+    fewer = replace(plan, resident=plan.resident[1:], in_uram=left)
+    assert re.search(rf"{name} DRAM: [^:]*: would fit", said(replace(made, design=replace(design, plan=fewer))))
+    full = replace(design.resources, uram=usable)
+    tight = replace(design, plan=replace(fewer, banks=0, peak_banks=0), resources=full)
+    assert re.search(rf"{name} DRAM: [^:]*, more than there are", said(replace(made, design=tight)))
 
 
 def test_layers_that_wait(mnist, nothing_kept):
