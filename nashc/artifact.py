@@ -247,10 +247,10 @@ def _design_problems(design: Design) -> Iterator[str]:
             yield f"resident tensor '{name}' is not in the network"
     resident = {name for name, _ in design.plan.resident}
     for name, urams in design.plan.in_uram:
-        if name not in resident:
-            yield f"tensor '{name}' is in URAM and not among the resident ones"
         if urams < 0 or urams % PAGE_BANKS:
             yield f"tensor '{name}' is in {urams} URAMs, which come in groups of {PAGE_BANKS}"
+        if name not in resident:
+            yield f"tensor '{name}' is in URAM and not among the resident ones"
     known = {layer.name for layer in network.layers}
     for name in design.plan.pinned:
         if name not in known:
