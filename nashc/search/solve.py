@@ -45,6 +45,8 @@ WRITTEN_OUT = 2_000
 TUNED, RELIEVED, PLANNED, REBALANCED = 10, 4, 3, 3
 """Nodes that are tuned; accelerators with quick plans that are relieved; those that get a thorough plan, in turn that
 of the best plan and that of the best bound; and how often their buffers and shares are chosen again for their plan."""
+SETTLED = 1.0001
+"""A value so near to its bound is about the best there is: smaller batches may have the same."""
 MOST_COUNTED = 2**63 - 1
 """A larger space is reported as this many: design.json keeps to 64-bit integers."""
 
@@ -91,6 +93,8 @@ class Search(Nodes):
                 hint="try a larger board, smaller --batch, or relax --max-* limits",
             )
         best, value, bound, stopped = self.prove(nodes, best, value)
+        if self.options.objective == "fps" and value <= bound * SETTLED:
+            best = self.sooner(nodes, best, value)
         certificate = Certificate(
             objective=self.options.objective,
             value=value,
@@ -232,6 +236,27 @@ class Search(Nodes):
             else:
                 found, value = self.write_out(node, best, value)
                 best = found or best
+
+    def sooner(self, nodes: list[Node], best: Planned, value: float) -> Planned:
+        """The plan of least batch that is as good as the best one, so that images come out sooner: where the DRAM or
+        the host sets the pace, many batches reach it."""
+        fitting = [n for n in nodes if n.slots and n.batch < best.accelerator.batch and n.bound <= value]
+        for node in sorted(fitting, key=lambda n: (n.batch, n.bound, n.key)):
+            if self.out_of_time():
+                break
+            self.report("smaller batches", node.batch / best.accelerator.batch)
+            if not node.final:
+                self.strengthen(node, value * SETTLED)
+            if node.picks is None or node.bound > value:
+                continue
+            tuner = self.tuner(node)
+            made = tuner.best([i for i, _ in node.picks], [part for _, part in node.picks], self.out_of_time)
+            if made is None or made.interval > value * node.batch:
+                continue
+            planned = self.trial(tuner, made).planned
+            if self.value(planned) <= value and planned.latency < best.latency:
+                return planned
+        return best
 
     def any_written_out(self, nodes: list[Node]) -> tuple[Planned | None, float]:
         """A plan of the first small node that has one. Tuning starts from a few accelerators of a node, and may miss

@@ -245,3 +245,27 @@ def test_baselines_of_four_bit_convolutions_are_what_they_are_called():
     assert {chunk.lanes for chunk in alone.accelerator.chunks} == {"mac"}
     assert alone.resources.dsp >= sum(chunk.unroll.lanes for chunk in alone.accelerator.chunks) // 2
     assert len(baseline("single-chunk", network, BOARD, Options(batch=1)).accelerator.chunks) == 1
+
+
+def test_of_batches_that_are_as_fast_the_least_is_taken():
+    """The host sets the pace, 1024 elements at 10 cycles each, once a batch shares the weights that a layer reads."""
+    nest = LoopNest(1, 1024, 1024, 1, 1, 1, 1, 1, 1)
+    network = Network(
+        "waits for the host",
+        (Layer("l0", "Conv", Unit.CONV, nest, ("t0",), "t1", Weights("w0")),
+         Layer("l1", "Odd", Unit.HOST, replace(nest, c=1), ("t1",), "t2")),
+        (Tensor("t0", 1024, 1, 1), Tensor("t1", 1024, 1, 1), Tensor("t2", 1024, 1, 1)),
+        ("t0",), ("t2",),
+    )  # fmt: skip
+    board = replace(BOARD, host=replace(BOARD.host, elements_per_second=BOARD.clock_mhz * 1e5))
+    options = Options(memory_plan=False)
+    values = {}
+    for batch in (1, 2, 4, 8, 16):
+        search = Search(network, board, replace(options, batch=batch))
+        last, values[batch] = search.descend(search.nodes())
+    least = min(values.values())
+    assert values[1] > least == values[16]
+    smallest = min(batch for batch, value in values.items() if value == least)
+    search = Search(network, board, options)
+    assert search.sooner(search.nodes(), last, least).accelerator.batch == smallest
+    assert search.run().accelerator.batch == smallest
