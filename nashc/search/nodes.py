@@ -72,6 +72,7 @@ class Nodes:
             )
         self.limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
         self.accelerators = 0
+        self.soonest_ms = float("inf")
         self.uram_groups = self.limit.uram // PAGE_BANKS if self.options.memory_plan else 0
 
     def nodes(self) -> list[Node]:
@@ -117,7 +118,9 @@ class Nodes:
         kinds = tuple(kind for kinds in LANE_KINDS.values() for kind in kinds)
         lanes = most_lanes(self.board, kinds, self.limit) + 2 * self.limit.dsp  # of all chunks, whatever their kinds
         node.interval = max(work // lanes, self.host_cycles * batch)
-        if self.options.objective == "fps":
+        if self.too_late(node.interval):
+            node.bound = float("inf")
+        elif self.options.objective == "fps":
             node.bound = max(node.interval, self.unavoidable(node)) / batch
         elif self.options.objective == "latency":
             node.bound = float(node.interval)
@@ -134,16 +137,27 @@ class Nodes:
         return slot_options(slot, self.network, self.board, self.machine, self.options)
 
     def rebound(self, node: Node) -> bool:
-        """Recompute a node's bound from its slots' present bounds; False if nothing fits the board."""
+        """Recompute a node's bound from its slots' present bounds; False if nothing fits the board and the limit of
+        latency: a chunk works as long on a batch as in a period."""
         found = least_interval(node.slots, *self.costs(node), at_least=node.interval)
         if found is None:
             return False
         node.interval, node.choice = max(found[0], self.host_cycles * node.batch), found[1]
+        if self.too_late(node.interval):
+            return False
         if self.options.objective == "fps":
             node.bound = max(node.interval, self.unavoidable(node)) / node.batch
         elif self.options.objective == "latency":
             node.bound = float(node.interval)
         return True
+
+    def too_late(self, cycles: float) -> bool:
+        """Whether no design keeps the limit of latency that takes `cycles` at least; if so, they are noted."""
+        milliseconds = cycles / self.board.clock_mhz / 1e3
+        late = self.options.max_latency_ms is not None and milliseconds > self.options.max_latency_ms
+        if late:
+            self.soonest_ms = min(self.soonest_ms, milliseconds)
+        return late
 
     def costs(self, node: Node) -> tuple[list[np.ndarray], np.ndarray]:
         limits = slot_limits(self.board, self.limit, node.slots, node.least_pages, self.uram_groups)
@@ -224,6 +238,11 @@ class Nodes:
         if self.options.objective != "fps":
             self.bound_total(node, costs, limits, moved)
             return
+        if self.options.max_latency_ms is not None:
+            cycles = path_cycles(node.slots, moved, self.longest_path, self.dram_bits)
+            if self.too_late(least_sum(cycles, costs, limits)[0]):
+                node.bound = float("inf")
+                return
         low = node.bound * node.batch
         most = value * node.batch
         high = min(most, GALLOP * low)
@@ -252,6 +271,9 @@ class Nodes:
         values = cycles = path_cycles(node.slots, moved, self.longest_path, self.dram_bits)
         least_cycles, picks = least_sum(cycles, costs, limits)
         least_cycles = max(least_cycles, float(node.interval))
+        if self.too_late(least_cycles):
+            node.bound = float("inf")
+            return
         node.bound = least_cycles
         if self.options.objective != "latency":
             pj = energies(node.slots, moved, self.board.energy)

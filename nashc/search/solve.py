@@ -82,10 +82,11 @@ class Search(Nodes):
         best, value = self.descend(nodes)
         if best is None and self.options.objective == "fps":
             best, value = self.any_written_out(nodes)
-        if best is None and self.least_ms < float("inf"):
+        if best is None and min(self.least_ms, self.soonest_ms) < float("inf"):
+            known = f"the least latency found is {self.least_ms:.4g} ms" if self.least_ms < float("inf") else ""
             raise NashcError(
                 f"no design found keeps --max-latency-ms {self.options.max_latency_ms:g}",
-                hint=f"the least latency found is {self.least_ms:.4g} ms",
+                hint=known or f"none has a latency below {self.soonest_ms:.4g} ms",
             )
         if best is None:
             raise NashcError(
@@ -262,7 +263,7 @@ class Search(Nodes):
         """A plan of the first small node that has one. Tuning starts from a few accelerators of a node, and may miss
         the only ones that fit."""
         for node in sorted(nodes, key=lambda n: (n.bound, n.key)):
-            if node.slots and self.size(node) <= WRITTEN_OUT:
+            if node.slots and node.bound < float("inf") and self.size(node) <= WRITTEN_OUT:
                 best, value = self.write_out(node, None, float("inf"))
                 if best is not None:
                     return best, value

@@ -120,3 +120,29 @@ def test_shares_and_page_cycles_of_every_plan_are_within_what_there_is(search, s
                 taken, needed = taken + table[-2, column], needed + table[-1, column]
             assert taken <= 1
             assert needed <= memory * made.interval * (1 + 1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["fps", "latency", "energy"]).flatmap(searches), st.integers(0, 10**9))
+def test_with_a_limit_of_latency_no_node_is_above_a_plan_that_keeps_it(search, seed):
+    chance, all_nodes = random.Random(seed), search.nodes()
+    assume(all_nodes)
+    node, objective = chance.choice(all_nodes), search.options.objective
+    made = []
+    for tables in accelerators(search, node, chance, 2):
+        start = relaxed_for(objective, tables, tables.room, integer=True)
+        made += [*plans(tables, chance), planned_for(objective, tables, start, EFFORT)]
+    assume(made)
+    latest = chance.choice(made).latency
+    values = [
+        objective_of(objective, search.network, search.board, search.machine, m) for m in made if m.latency <= latest
+    ]
+    search.options = replace(search.options, max_latency_ms=latest / search.board.clock_mhz / 1e3)
+    node.interval = 0
+    assert search.rebound(node)
+    search.strengthen(node, inf)
+    assert node.bound <= min(values) * (1 + 1e-9)
+    search.options = replace(search.options, max_latency_ms=1 / search.board.clock_mhz / 1e3)
+    node.interval = 0
+    assert not search.rebound(node)
+    assert search.soonest_ms > search.options.max_latency_ms
