@@ -15,6 +15,7 @@ from nashc.compiler import Progress
 from nashc.core.design import Design
 from nashc.core.options import Options
 from nashc.errors import NashcError
+from nashc.hw.machine import PAGE_BANKS
 from nashc.hw.resources import usable
 from nashc.report.text import figure, percent, table
 from nashc.search.solve import solve
@@ -104,7 +105,7 @@ RESOURCES = (
     Resource("DSPs", _usable(lambda r: r.dsp), _count("dsp", "max_dsp"), _used(lambda r: r.dsp)),
     Resource("BRAM36 blocks", _usable(lambda r: r.bram18 / 2), _count("bram36", "max_bram36"),
              _used(lambda r: r.bram18)),
-    Resource("URAM blocks", _usable(lambda r: r.uram), _count("uram", None), _used(lambda r: r.uram)),
+    Resource("URAM blocks", _usable(lambda r: r.uram), _count("uram", None), _used(lambda r: r.uram // PAGE_BANKS)),
     Resource("flip-flops", _usable(lambda r: r.ff), _count("ff", None), _used(lambda r: r.ff)),
     Resource("DRAM bandwidth", lambda b, _: f"{b.dram.bytes_per_second / 1e9:.4g} GB/s", _bandwidth, lambda _: 1.0),
     Resource("clock", lambda b, _: f"{b.clock_mhz:.4g} MHz", _clock, lambda _: 1.0, keeps=False),
