@@ -82,11 +82,15 @@ class Search(Nodes):
         best, value = self.descend(nodes)
         if best is None and self.options.objective == "fps":
             best, value = self.any_written_out(nodes)
-        if best is None and min(self.least_ms, self.soonest_ms) < float("inf"):
-            known = f"the least latency found is {self.least_ms:.4g} ms" if self.least_ms < float("inf") else ""
+        if best is None and self.least_ms < float("inf"):
             raise NashcError(
                 f"no design found keeps --max-latency-ms {self.options.max_latency_ms:g}",
-                hint=known or f"none has a latency below {self.soonest_ms:.4g} ms",
+                hint=f"the least latency found is {self.least_ms:.4g} ms",
+            )
+        if best is None and self.soonest_ms < float("inf") and all(node.bound == float("inf") for node in nodes):
+            raise NashcError(
+                f"no design keeps --max-latency-ms {self.options.max_latency_ms:g}",
+                hint=f"none has a latency below {self.soonest_ms:.4g} ms",
             )
         if best is None:
             raise NashcError(

@@ -1,18 +1,18 @@
 // The memory plan of an accelerator and its periodic schedule, found together by local search.
 //
 // A state is: for each switch (a tensor that may stay on chip, the weights of a layer that may be pinned) on or off; for
-// each tensor the groups of URAM that a copy takes, the rest of it being in pages of BRAM; a
-// cyclic order of the layers of each chunk; and for each layer the period (stage) of its batch in which it runs. A layer's
-// cycles come from a table over its switches. Starts are the earliest that keep all difference constraints at the given
+// each tensor the groups of URAM that a copy takes, the rest of it being in pages of BRAM; a cyclic order of the layers of
+// each chunk; and for each layer the period (stage) of its batch in which it runs. A layer's cycles come from a table over
+// its switches. Starts are the earliest that keep all difference constraints at the given
 // interval,
 //     start[b] >= start[a] + cycles[a] + (stage[b] - stage[a]) * interval      b next to a on their chunk
 //     start[t] >= start[p] + cycles[p]                                         t reads what p writes
 // and then each layer whose outputs are larger than its inputs moves as late as its neighbours allow. Whether there are such
 // starts is found by pushing on those of the state before: that takes the layers that move, and not all of them as many times
-// as there are layers. The cost is the peak of the pages in use over the period (nashc/search/plan.py:stock) with the
-// pinned ones, and what is beyond the URAM, then their mean. The search accepts a worse state below a threshold that falls to zero; it is deterministic.
-// The caller prices and checks what comes out with the definitions in Python. Plain C interface, no Python, no state between
-// calls.
+// as there are layers. The cost is the peak of the pages in use over the period (nashc/hw/schedule.py:stock) with the
+// pinned ones, and what is beyond the URAM, then their mean. The search accepts a worse state below a threshold that falls
+// to zero; it is deterministic. The caller prices and checks what comes out with the definitions in Python. Plain C
+// interface, no Python, no state between calls.
 
 #include <algorithm>
 #include <cstdint>
@@ -366,12 +366,12 @@ EXPORT i64 nashc_plan(const Problem* problem, i64 interval, i64 from, i64 room, 
         Cost cost{};
         if (!search.evaluate(changed, cost)) continue;
         const double threshold = warm * double(tries - i) / double(tries) * double(random.below(1000)) / 1000;
-        if (cost.value() > now.value() + threshold) continue;
+        if (!cost.fits && cost.value() > now.value() + threshold) continue;
         std::swap(state, changed);
         now = cost;
         search.keep();
         search.find_hot(state);
-        if (cost.value() < best.value()) best = cost, best_state = state, best_starts = search.starts;
+        if (cost.fits || cost.value() < best.value()) best = cost, best_state = state, best_starts = search.starts;
     }
     std::copy(best_starts.begin(), best_starts.end(), starts);
     std::copy(best_state.on.begin(), best_state.on.end(), on);
