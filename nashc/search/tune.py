@@ -129,7 +129,8 @@ class Tuner:
     # the loop
 
     def best(self, choice: list[int], parts: list[float], out_of_time: Callable[[], bool]) -> Tuned | None:
-        """The best candidate found from a first choice of options and of parts of the DRAM."""
+        """The best candidate found from a first choice of options and of parts of the DRAM, at the least buffers, and
+        from the choices that larger ones leave room for where those are better already."""
         shares = shared_out(parts, self.space.shares, self.least_share)
         found = None
         ways = [self.least_levels(choice), self.levels_beside(choice)]
@@ -142,6 +143,17 @@ class Tuner:
         if found and self.objective != "fps":
             wide = self.widest(found)  # shares change no energy but through the mappings
             return wide if self.objective == "energy" else self.polished(wide, out_of_time)
+        found = self.alternated(found, out_of_time)
+        for level in self.space.levels:
+            first = None if out_of_time() else self.fitting(choice, (level,) * len(choice), shares)
+            if found and first and self.busiest(first) < found.interval:
+                other = self.tuned(first)
+                if other and other.interval < found.interval:
+                    found = self.alternated(other, out_of_time)
+        return found
+
+    def alternated(self, found: Tuned | None, out_of_time: Callable[[], bool]) -> Tuned | None:
+        """Rounds from a candidate as long as they make it better."""
         for _ in range(ROUNDS):
             if found is None or out_of_time():
                 break
@@ -150,6 +162,10 @@ class Tuner:
                 break
             found = better
         return found
+
+    def busiest(self, candidate: Candidate) -> int:
+        """Cycles of the busiest chunk at the least, whatever the buffers and shares."""
+        return max(int(slot.cycles[i]) for slot, i in zip(self.slots, candidate.choice, strict=True))
 
     def round(self, found: Tuned, relief: float = 1.0) -> Tuned | None:
         """One turn of the alternation; the better of its two steps."""

@@ -16,6 +16,7 @@ from nashc.hw.resources import machine_of, usable
 from nashc.nas.architecture import parse, sample, with_operator
 from nashc.nas.network import network_of
 from nashc.nas.space import load_space
+from nashc.search.baselines import without_lut_macs
 from nashc.search.coarse import busy_bound, slot_limits
 from nashc.search.nodes import Nodes
 from nashc.search.solve import solve
@@ -128,3 +129,10 @@ def test_a_faster_clock_is_faster():
     network = drawn(SPACE, 1)
     slow, fast = (Survey(BOARD, replace(OPTIONS, clock_mhz=mhz), [network]).fps(network) for mhz in (50.0, 100.0))
     assert slow < fast <= 2 * slow * (1 + 1e-9)
+
+
+def test_macs_in_luts_cost_no_speed():
+    """Designs of DSPs alone are among those that may use LUTs too."""
+    network = network_of(parse("24/24:c3/32:c3/96:c3,c3", SPACES["resnet-cifar"]), SPACES["resnet-cifar"])
+    board = load_board("fpga-kv260")
+    assert solve(network, board, Options()).fps >= solve(network, without_lut_macs(board), Options()).fps
