@@ -267,7 +267,8 @@ def test_more_of_a_resource_never_makes_it_worse(mnist):
     assert all(gain >= 0 for name, gain in gains.items() if name != "clock")
     assert [row.gain for row in helps.rows if row.gain is not None] == sorted(gains.values(), reverse=True)
     assert helps.base_fps >= mnist.design.fps
-    assert helps.rows[0].name in sentence(helps)
+    # which searches find something in a second depends on the machine
+    assert (helps.rows[0].name if helps.rows[0].gain else "no single resource") in sentence(helps)
     for row in helps.rows:
         if row.gain is not None:
             assert row.fps == pytest.approx(helps.base_fps * (1 + row.gain))
