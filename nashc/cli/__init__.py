@@ -99,12 +99,21 @@ def run(args: Sequence[str]) -> int:
     except RecursionError:
         return _fail("error: the input is nested too deeply")
     except Exception as error:  # a defect of nashc, whatever it is, or an extra that is not installed
+        if _interrupts(error):
+            return _fail("interrupted", INTERRUPTED)
         if isinstance(error, ModuleNotFoundError) and error.name in SEARCH_EXTRA:
             return _fail(f"error: {error.name} is not installed; run pip install 'nashc[search]'")
         if {"-v", "--verbose"} & set(args):
             traceback.print_exc()
         return _fail(f"internal error, please report: {type(error).__name__}: {error} (-v shows where)", DEFECT)
     return code if isinstance(code, int) else DONE
+
+
+def _interrupts(error: BaseException | None) -> bool:
+    """Whether an error comes of an interrupt: a library that is just being loaded may turn it into one of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _fail(message: str, code: int = BAD_INPUT) -> int:

@@ -219,6 +219,13 @@ def test_inspect_targets_schema(capsys):
     assert json.loads(capsys.readouterr().out)["$ref"].endswith("Document")
 
 
+def interrupted_import() -> ImportError:
+    """What a library makes of an interrupt while it is being loaded."""
+    error = ImportError("initialization failed")
+    error.__cause__ = KeyboardInterrupt()
+    return error
+
+
 @pytest.mark.parametrize(
     ("failure", "code", "words"),
     [
@@ -227,6 +234,7 @@ def test_inspect_targets_schema(capsys):
         (MemoryError(), 2, "error: out of memory"),
         (RecursionError(), 2, "error: the input is nested too deeply"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (interrupted_import(), 130, "interrupted\n"),
         (ZeroDivisionError("x"), 3, "internal error, please report: ZeroDivisionError: x"),
     ],
 )
@@ -267,8 +275,8 @@ def test_interrupted_search_leaves_no_trace(number, tmp_path):
     process = nashc_process(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(1.2)
     process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode in (130, 143, 0)
+    said = process.communicate(timeout=60)
+    assert process.returncode in (130, 143, 0), said
     assert not list(tmp_path.glob(".*"))
     assert process.returncode == 0 or not out.exists()
 
