@@ -10,7 +10,7 @@ time is reached (the dependency graph has no cycle over batches).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -182,28 +182,29 @@ def copies_on_chip(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: Seque
     return copies
 
 
-def occupancy(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: Sequence[Lifetime]) -> tuple[int, list[int]]:
-    """(most pages in use in any cycle of the period, copies of each tensor).
+def replicas(life: Lifetime, tasks: tuple[Task, ...]) -> int:
+    """Copies of one batch: each chunk that reads a tensor has one of its own, written at the same time, because a page
+    has one read port."""
+    return max(1, len({tasks[t].chunk for t in life.readers}))
 
-    Each chunk that reads a tensor has a copy of its own, written at the same time, because a page has one read port.
-    """
-    if not lifetimes:
-        return 0, []
-    copies = copies_on_chip(schedule, tasks, lifetimes)
-    pages = [life.pages * max(1, len({tasks[t].chunk for t in life.readers})) for life in lifetimes]
-    return int((copies @ np.array(pages, dtype=np.int64)).max()), [int(c) for c in copies.max(axis=0)]
+
+def occupancy(schedule: Schedule, tasks: tuple[Task, ...], lifetimes: Sequence[Lifetime]) -> tuple[int, list[int]]:
+    """(most pages in use in any cycle of the period, copies of each tensor for a chunk that reads it)."""
+    pages, _, copies = stock(schedule, tasks, lifetimes, (0,) * len(lifetimes))
+    return pages, copies
 
 
 def stock(
-    schedule: Schedule, tasks: tuple[Task, ...], lives: Sequence[Lifetime], groups: Sequence[int]
+    schedule: Schedule, tasks: tuple[Task, ...], lifetimes: Sequence[Lifetime], groups: Sequence[int]
 ) -> tuple[int, int, list[int]]:
-    """(most pages, most URAM groups, copies of each tensor) of feature maps with `groups` of each copy in URAM."""
-    in_bram = [replace(life, pages=max(0, life.pages - URAM_PAGES * g)) for life, g in zip(lives, groups, strict=True)]
-    pages, copies = occupancy(schedule, tasks, in_bram)
-    if not any(groups):
-        return pages, 0, copies
-    in_uram = [replace(life, pages=g) for life, g in zip(lives, groups, strict=True)]
-    return pages, occupancy(schedule, tasks, in_uram)[0], copies
+    """`occupancy` with `groups` of each copy in URAM: (most pages, most URAM groups, copies of each tensor)."""
+    if not lifetimes:
+        return 0, 0, []
+    copies = copies_on_chip(schedule, tasks, lifetimes)
+    whole = copies * np.array([replicas(life, tasks) for life in lifetimes])
+    in_uram = np.array(groups, dtype=np.int64)
+    in_bram = np.maximum(0, np.array([life.pages for life in lifetimes]) - URAM_PAGES * in_uram)
+    return int((whole @ in_bram).max()), int((whole @ in_uram).max()), [int(c) for c in copies.max(axis=0)]
 
 
 def cut(tasks: tuple[Task, ...], segments: int) -> Ints:

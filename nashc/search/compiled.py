@@ -210,7 +210,7 @@ def plan_problem(tables: Tables) -> PlanProblem:
         "table_at": [0, *accumulate(len(row) for row in tables.cycles)],
         "table": [cycles for row in tables.cycles for cycles in row],
         "room": [s.pages if s.tensor else s.bits for s in tables.switches],
-        "replicas": [len({tables.chunk_of[i] for i in network.consumers[s.tensor]}) for s in tensors],
+        "replicas": [tables.replicas(s.tensor) for s in tensors],
         "owner": [s.chunk if s.chunk >= 0 else 0 for s in tables.switches],
     }
     for name, rows in lists.items():

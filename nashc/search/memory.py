@@ -279,8 +279,7 @@ def charges(tables: Tables) -> dict[int, Charge]:
         if len(chain) == len(first) + len(ways):
             found[n] = Charge(switch.pages / apart, switch.pages, sum(chain))
         else:
-            replicas = len({tables.chunk_of[i] for i in readers})
-            found[n] = Charge(switch.pages / apart, switch.pages / replicas, 0)
+            found[n] = Charge(switch.pages / apart, switch.pages / tables.replicas(switch.tensor), 0)
     return found
 
 

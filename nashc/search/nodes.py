@@ -151,12 +151,18 @@ class Nodes:
             node.bound = float(node.interval)
         return True
 
+    def milliseconds(self, cycles: float) -> float:
+        return cycles / self.board.clock_mhz / 1e3
+
+    def keeps_limit(self, cycles: float) -> bool:
+        """Whether a latency of so many cycles is within the limit, if there is one."""
+        return self.options.max_latency_ms is None or self.milliseconds(cycles) <= self.options.max_latency_ms
+
     def too_late(self, cycles: float) -> bool:
         """Whether no design keeps the limit of latency that takes `cycles` at least; if so, they are noted."""
-        milliseconds = cycles / self.board.clock_mhz / 1e3
-        late = self.options.max_latency_ms is not None and milliseconds > self.options.max_latency_ms
+        late = not self.keeps_limit(cycles)
         if late:
-            self.soonest_ms = min(self.soonest_ms, milliseconds)
+            self.soonest_ms = min(self.soonest_ms, self.milliseconds(cycles))
         return late
 
     def costs(self, node: Node) -> tuple[list[np.ndarray], np.ndarray]:

@@ -29,6 +29,7 @@ from nashc.hw.schedule import (
     periodic,
     periodic_at,
     pipeline_cycles,
+    replicas,
     stock,
 )
 from nashc.search import compiled
@@ -240,7 +241,7 @@ def finished(tables: Tables, on: frozenset[int], schedule: Schedule, groups: Seq
     layers = range(len(tasks))
     tensors = [n for n in sorted(on) if tables.switches[n].tensor]
     lives = tuple(tables.lifetime(n) for n in tensors)
-    own = dealt(tables, on, schedule, lives) if groups is None else tuple(groups[n] for n in tensors)
+    own = dealt(tables, on, schedule, tasks, lives) if groups is None else tuple(groups[n] for n in tensors)
     pages, taken, copies = stock(schedule, tasks, lives, own)
     pinned_pages, pinned_groups = tables.pinned(on, tables.uram_groups - taken)
     names = tuple(tables.switches[n].tensor for n in tensors)
@@ -266,15 +267,15 @@ def finished(tables: Tables, on: frozenset[int], schedule: Schedule, groups: Seq
     )
 
 
-def dealt(tables: Tables, on: frozenset[int], schedule: Schedule, lives: tuple[Lifetime, ...]) -> tuple[int, ...]:
+def dealt(
+    tables: Tables, on: frozenset[int], schedule: Schedule, tasks: tuple[Task, ...], lives: tuple[Lifetime, ...]
+) -> tuple[int, ...]:
     """URAM groups for a copy of each tensor that is on, dealt in the order of their pages as long as BRAM does not hold
     everything: first groups of which at least half is used, then those of which less is."""
     groups = [0] * len(lives)
     if not tables.uram_groups or not lives:
         return tuple(groups)
-    tasks = tables.tasks(on)
-    replicas = np.array([len({tasks[t].chunk for t in life.readers}) for life in lives])
-    copies = copies_on_chip(schedule, tasks, lives) * replicas
+    copies = copies_on_chip(schedule, tasks, lives) * np.array([replicas(life, tasks) for life in lives])
     pages = np.array([life.pages for life in lives])
 
     def over() -> bool:

@@ -119,7 +119,7 @@ class Search(Nodes):
         the least memory is tuned, as it needs a plan least. Then the best are planned further. Accelerators on which no
         plan keeps the latency limit get plans only if there are no others."""
         trials: list[Trial] = []
-        late: list[tuple[float, tuple[int, int, int], Tuner, Tuned]] = []
+        late: list[tuple[int, tuple[int, int, int], Tuner, Tuned]] = []
         least = deepest = float("inf")
         near: dict[tuple[int, int], dict[int, float]] = {}  # of each group, what tuning made of bounds
         plain = {n.key[0]: n for n in sorted((n for n in nodes if n.slots), key=lambda n: (n.key[1], -n.key[2]))}
@@ -150,12 +150,11 @@ class Search(Nodes):
             group = near.setdefault(node.key[:2], {})
             if node.picks is None:
                 continue
-            tuner = self.tuner(node)
-            made = tuner.best([i for i, _ in node.picks], [part for _, part in node.picks], self.out_of_time)
+            tuner, made = self.tuned(node, node.picks)
             if made is None:
                 continue
-            soonest = latency(made.tables.fastest) / self.board.clock_mhz / 1e3
-            if self.options.max_latency_ms is not None and soonest > self.options.max_latency_ms:
+            soonest = latency(made.tables.fastest)
+            if not self.keeps_limit(soonest):
                 late.append((soonest, node.key, tuner, made))
                 continue
             reached = relaxed_value(self.options.objective, made.tables, made.relaxed)
@@ -174,6 +173,11 @@ class Search(Nodes):
         effort = HURRIED if self.out_of_time() else QUICK
         planned = planned_for(self.options.objective, whole.tables, whole.relaxed, effort)
         return Trial(tuner, whole, planned, self.value(planned))
+
+    def tuned(self, node: Node, picks: list[tuple[int, float]]) -> tuple[Tuner, Tuned | None]:
+        """A node's best accelerator that is found from its options and parts of the DRAM, and what found it."""
+        tuner = self.tuner(node)
+        return tuner, tuner.best([i for i, _ in picks], [part for _, part in picks], self.out_of_time)
 
     def tuner(self, node: Node) -> Tuner:
         self.tuners.append(
@@ -254,8 +258,7 @@ class Search(Nodes):
                 self.strengthen(node, value * SETTLED)
             if node.picks is None or node.bound > value:
                 continue
-            tuner = self.tuner(node)
-            made = tuner.best([i for i, _ in node.picks], [part for _, part in node.picks], self.out_of_time)
+            tuner, made = self.tuned(node, node.picks)
             if made is None or made.interval > value * node.batch:
                 continue
             planned = self.trial(tuner, made).planned
@@ -283,8 +286,7 @@ class Search(Nodes):
         tuner = self.tuner(node)
         least = value
         candidates = sorted(
-            (max(int(s.cycles[i]) for s, i in zip(node.slots, choice, strict=True)), choice)
-            for choice in product(*(range(len(slot.options)) for slot in node.slots))
+            (tuner.busiest(choice), choice) for choice in product(*(range(len(slot.options)) for slot in node.slots))
         )
         for busy, choice in candidates:
             if busy / node.batch >= min(least, value):
@@ -307,11 +309,9 @@ class Search(Nodes):
         return best, value
 
     def value(self, planned: Planned) -> float:
-        if self.options.max_latency_ms is not None:
-            milliseconds = planned.latency / self.board.clock_mhz / 1e3
-            if milliseconds > self.options.max_latency_ms:
-                self.least_ms = min(self.least_ms, milliseconds)
-                return float("inf")
+        if not self.keeps_limit(planned.latency):
+            self.least_ms = min(self.least_ms, self.milliseconds(planned.latency))
+            return float("inf")
         return objective_of(self.options.objective, self.network, self.board, self.machine, planned)
 
     def report(self, stage: str, share: float) -> None:

@@ -93,10 +93,14 @@ class Tables:
             if not readers or ends or any(self.chunk_of[i] < 0 for i in (*writers, *readers)):
                 continue
             one = pages(self.network.tensor[name].total_bits * self.accelerator.batch)
-            replicas = len({self.chunk_of[i] for i in readers})
+            replicas = self.replicas(name)
             if replicas * max(0, one - self.uram_groups // replicas * URAM_PAGES) <= self.memory_pages:
                 found.append(Switch(name, -1, -1, one * replicas, 0))
         return found
+
+    def replicas(self, tensor: str) -> int:
+        """Chunks that read a tensor: each has a copy of its own."""
+        return len({self.chunk_of[i] for i in self.network.consumers[tensor]})
 
     @property
     def room(self) -> int:
@@ -193,9 +197,8 @@ class Tables:
     def lifetime(self, n: int) -> Lifetime:
         """When a tensor's copies are needed; `pages` are those of one copy for one reading chunk."""
         switch = self.switches[n]
-        readers = self.network.consumers[switch.tensor]
-        replicas = len({self.chunk_of[i] for i in readers})
-        return Lifetime(self.network.producers[switch.tensor], readers, switch.pages // replicas)
+        one = switch.pages // self.replicas(switch.tensor)
+        return Lifetime(self.network.producers[switch.tensor], self.network.consumers[switch.tensor], one)
 
     def pinned(self, on: Collection[int], spare: int) -> tuple[int, int]:
         """(pages, URAM groups) of pinned weights, where `spare` groups hold no feature maps. Neither has a read port

@@ -7,7 +7,7 @@ options and shares are chosen again; then buffers and shares, from exact best ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -145,8 +145,10 @@ class Tuner:
             return wide if self.objective == "energy" else self.polished(wide, out_of_time)
         found = self.alternated(found, out_of_time)
         for level in self.space.levels:
-            first = None if out_of_time() else self.fitting(choice, (level,) * len(choice), shares)
-            if found and first and self.busiest(first) < found.interval:
+            if found is None or out_of_time():
+                break
+            first = self.fitting(choice, (level,) * len(choice), shares)
+            if first and self.busiest(first.choice) < found.interval:
                 other = self.tuned(first)
                 if other and other.interval < found.interval:
                     found = self.alternated(other, out_of_time)
@@ -163,9 +165,9 @@ class Tuner:
             found = better
         return found
 
-    def busiest(self, candidate: Candidate) -> int:
+    def busiest(self, choice: Sequence[int]) -> int:
         """Cycles of the busiest chunk at the least, whatever the buffers and shares."""
-        return max(int(slot.cycles[i]) for slot, i in zip(self.slots, candidate.choice, strict=True))
+        return max(int(slot.cycles[i]) for slot, i in zip(self.slots, choice, strict=True))
 
     def round(self, found: Tuned, relief: float = 1.0) -> Tuned | None:
         """One turn of the alternation; the better of its two steps."""
