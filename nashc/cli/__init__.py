@@ -99,8 +99,8 @@ def run(args: Sequence[str]) -> int:
     except RecursionError:
         return _fail("error: the input is nested too deeply")
     except Exception as error:  # a defect of nashc, whatever it is, or an extra that is not installed
-        if _interrupts(error):
-            return _fail("interrupted", INTERRUPTED)
+        if (stopped := _stop_behind(error)) is not None:
+            return TERMINATED if isinstance(stopped, SystemExit) else _fail("interrupted", INTERRUPTED)
         if isinstance(error, ModuleNotFoundError) and error.name in SEARCH_EXTRA:
             return _fail(f"error: {error.name} is not installed; run pip install 'nashc[search]'")
         if {"-v", "--verbose"} & set(args):
@@ -109,11 +109,14 @@ def run(args: Sequence[str]) -> int:
     return code if isinstance(code, int) else DONE
 
 
-def _interrupts(error: BaseException | None) -> bool:
-    """Whether an error comes of an interrupt: a library that is just being loaded may turn it into one of its own."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+def _stop_behind(error: BaseException | None) -> BaseException | None:
+    """The interrupt, or what SIGTERM raised (`_terminate`), that an error comes of: a library that is just being loaded
+    may turn it into an error of its own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == TERMINATED):
+            return error
         error = error.__cause__ or error.__context__
-    return error is not None
+    return None
 
 
 def _fail(message: str, code: int = BAD_INPUT) -> int:

@@ -219,10 +219,10 @@ def test_inspect_targets_schema(capsys):
     assert json.loads(capsys.readouterr().out)["$ref"].endswith("Document")
 
 
-def interrupted_import() -> ImportError:
-    """What a library makes of an interrupt while it is being loaded."""
+def failed_import(cause: BaseException) -> ImportError:
+    """What a library makes of a signal while it is being loaded."""
     error = ImportError("initialization failed")
-    error.__cause__ = KeyboardInterrupt()
+    error.__cause__ = cause
     return error
 
 
@@ -234,7 +234,8 @@ def interrupted_import() -> ImportError:
         (MemoryError(), 2, "error: out of memory"),
         (RecursionError(), 2, "error: the input is nested too deeply"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
-        (interrupted_import(), 130, "interrupted\n"),
+        (failed_import(KeyboardInterrupt()), 130, "interrupted\n"),
+        (failed_import(ZeroDivisionError()), 3, "internal error, please report: ImportError: initialization failed"),
         (ZeroDivisionError("x"), 3, "internal error, please report: ZeroDivisionError: x"),
     ],
 )
@@ -251,6 +252,15 @@ def test_failures(failure, code, words, capsys, monkeypatch, tmp_path):
     if code == 3:
         assert run(["compile", MNIST, "--target", TARGET, "--json", "-v"]) == 3
         assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_termination_that_a_library_hides_is_one(monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        raise failed_import(SystemExit(143))
+
+    monkeypatch.setattr(nashc.compiler, "solve", fail)
+    assert run(["compile", MNIST, "--target", TARGET, "--json"]) == 143
+    assert "internal error" not in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_is_no_error():
