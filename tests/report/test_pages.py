@@ -252,11 +252,11 @@ def test_diff_pairs_layers_by_name():
 
 
 def test_a_clock_that_was_asked_for_can_be_faster(mnist):
-    """The clock of the options is the board's by then; a tenth more has to be a tenth more."""
+    """The clock of the options is the board's by then; a tenth more has to be a tenth more. Searches end before 8 s."""
     slow = replace(mnist.board, clock_mhz=80.0)
-    made = solve(mnist.design.network, slow, replace(mnist.options, budget_seconds=1.0))
+    made = solve(mnist.design.network, slow, replace(mnist.options, budget_seconds=8.0))
     asked = replace(mnist, board=slow, design=made, options=replace(mnist.options, clock_mhz=80.0))
-    row = next(row for row in what_helps(asked, seconds=1.0).rows if row.name == "clock")
+    row = next(row for row in what_helps(asked, seconds=8.0).rows if row.name == "clock")
     assert row.fps > 1.05 * made.fps
 
 

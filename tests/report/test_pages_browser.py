@@ -73,6 +73,27 @@ def test_every_section_is_drawn(chromium, mnist, tmp_path):
         page.locator("#about td", has_text="DS190").first.wait_for()  # made when it is opened
 
 
+def test_the_memory_plan_shows_what_is_in_uram(chromium, mnist, tmp_path):
+    made = compile_model(
+        "examples/models/mnist-conv.onnx", "fpga-kv260", options=Options(batch=16, budget_seconds=5, max_bram36=30)
+    )
+    plan, file = made.design.plan, tmp_path / "report.html"
+    assert plan.in_uram
+    file.write_text(design_page(made, (), None))
+    with opened(chromium, file) as page:
+        scroll_through(page)
+        assert f"{made.design.resources.uram} URAM, {plan.peak_urams} of them" in page.locator("#memory").inner_text()
+        table = page.locator("#memory table").first
+        assert table.locator("th").all_inner_texts()[-1].strip().startswith("URAM a copy")
+        shown = {row.split("\t")[1].strip(): row.split("\t")[-1].strip()
+                 for row in table.locator("tbody tr").all_inner_texts()}  # fmt: skip
+        assert {name: shown[name] for name, _ in plan.in_uram} == {name: str(urams) for name, urams in plan.in_uram}
+    with opened(chromium, mnist[1]) as page:
+        scroll_through(page)
+        assert "BRAM36 banks" in page.locator("#memory").inner_text()
+        assert "URAM" not in page.locator("#memory").inner_text()
+
+
 def test_layers_sort_search_and_filter(chromium, mnist):
     value, file = mnist
     names = [layer.name for layer in value.design.network.layers]

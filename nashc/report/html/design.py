@@ -174,12 +174,15 @@ def layers_data(design: Design, board: Board) -> list[Data]:
 def memory_data(design: Design) -> Data:
     """What stays on chip, and the feature maps between layers that do not."""
     plan, network, batch = design.plan, design.network, design.accelerator.batch
-    pinned = set(plan.pinned)
+    pinned, in_uram = set(plan.pinned), dict(plan.in_uram)
     return {
         "banks": plan.banks,
         "peak": plan.peak_banks,
         "urams": [design.resources.uram, plan.peak_urams],
-        "resident": [[shown(n), network.tensor[n].total_bits * batch, copies] for n, copies in copies_on_chip(design)],
+        "resident": [
+            [shown(n), network.tensor[n].total_bits * batch, copies, in_uram.get(n, 0)]
+            for n, copies in copies_on_chip(design)
+        ],
         "pinned": [
             [shown(layer.name), stored_weights(layer.nest, layer.weights.bits, layer.weights.terms)]
             for layer in network.layers

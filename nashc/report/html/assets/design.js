@@ -278,10 +278,11 @@ function details(index) {
 
 function memory() {
   const M = DATA.memory, batch = S.batch;
-  const rows = [...M.resident.map(([name, bits, copies]) => ["feature map", name, kib(bits), copies, kib(bits * copies)]),
-    ...M.pinned.map(([name, bits]) => ["weights of", name, kib(bits), 1, kib(bits)])];
+  const part = (urams) => (M.urams[0] ? [urams] : []); // a column of boards with URAM
+  const rows = [...M.resident.map(([name, bits, copies, urams]) => ["feature map", name, kib(bits), copies, kib(bits * copies), ...part(urams)]),
+    ...M.pinned.map(([name, bits]) => ["weights of", name, kib(bits), 1, kib(bits), ...part("")])];
   return section("memory", "Memory plan", el("p", {}, `${M.peak} of ${M.banks} BRAM36 banks are in use at the peak${M.urams[0] ? `, and ${M.urams[0]} URAM, ${M.urams[1]} of them for feature maps` : ""}. Sizes are of a batch of ${batch}.`),
-    rows.length ? table(["on chip", "name", ">KiB a copy", ">copies", ">KiB"], rows, "On chip") : el("p", {}, "Nothing stays on chip."),
+    rows.length ? table(["on chip", "name", ">KiB a copy", ">copies", ">KiB", ...part(">URAM a copy")], rows, "On chip") : el("p", {}, "Nothing stays on chip."),
     M.spilled.length ? table(["name", ">KiB a batch", ">DRAM KiB a batch, at least"], M.spilled.map(([name, bits, moved]) => [name, kib(bits), kib(moved)]), "Feature maps in DRAM") : null);
 }
 
