@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import fmean
 
 from nashc.board import Board
 from nashc.core.design import Accelerator, Certificate, Design, Resources
@@ -36,13 +37,11 @@ from nashc.search.space import (
 )
 from nashc.search.tune import Candidate, Tuned, Tuner
 
-SPREAD = 1.3
-"""How much worse the best bound of a partition and batch may be than the best tuned accelerator and still be tuned."""
 RELIEF = 1.25
 """How much longer than their bounds the chunks beside the main one are taken to need, in accelerators relieved."""
 WRITTEN_OUT = 2_000
 """A node of at most so many accelerators is written out where that may close its gap."""
-TUNED, RELIEVED, PLANNED, REBALANCED = 10, 4, 3, 3
+TUNED, RELIEVED, PLANNED, REBALANCED = 12, 4, 3, 3
 """Nodes that are tuned; accelerators with quick plans that are relieved; those that get a thorough plan, in turn that
 of the best plan and that of the best bound; and how often their buffers and shares are chosen again for their plan."""
 SETTLED = 1.0001
@@ -113,41 +112,31 @@ class Search(Nodes):
 
     def descend(self, nodes: list[Node]) -> tuple[Planned | None, float]:
         """The best plan. Nodes are bounded and tuned, and their accelerators get quick plans, until no bound is better
-        than the best plan. How near tuning comes to the bounds differs between partitions and batches, less so within
-        one: after the best bound of each group, the next node is the one that promises most if it comes as near as that
-        of its group with the memory most like its own. In any case, of each partition the node of the largest batch and
-        the least memory is tuned, as it needs a plan least. Then the best are planned further. Accelerators on which no
-        plan keeps the latency limit get plans only if there are no others."""
+        than the best plan or enough are tuned. How near tuning comes to the bounds differs with batch and memory: the
+        next node is the one that promises most if it comes as near as those whose partition, batch and memory are most
+        like its own. In any case, of each partition the node of the largest batch and the least memory is tuned, as it
+        needs a plan least. Then the best are planned further. Accelerators on which no plan keeps the latency limit get
+        plans only if there are no others."""
         trials: list[Trial] = []
         late: list[tuple[int, tuple[int, int, int], Tuner, Tuned]] = []
-        least = deepest = float("inf")
-        near: dict[tuple[int, int], dict[int, float]] = {}  # of each group, what tuning made of bounds
+        least = float("inf")
+        near: dict[tuple[int, int, int], float] = {}  # what tuning made of bounds
         plain = {n.key[0]: n for n in sorted((n for n in nodes if n.slots), key=lambda n: (n.key[1], -n.key[2]))}
-        while open_nodes := [
-            n
-            for n in nodes
-            if n.slots and not n.tuned and n.bound < (least if n.key[:2] in near else min(least, deepest * SPREAD))
-        ]:
-            if sum(map(len, near.values())) >= TUNED:
-                open_nodes = [n for n in open_nodes if n.key[:2] not in near or n in plain.values()]
+        while open_nodes := [n for n in nodes if n.slots and not n.tuned and n.bound < least]:
+            if len(near) >= TUNED:
+                open_nodes = [n for n in open_nodes if n in plain.values()]
             if not open_nodes or ((trials or late) and self.out_of_time(0.5)):
                 break
             # the plain ones come second, so that a short budget has them
             node = min(
                 open_nodes,
-                key=lambda n: (
-                    not trials or n not in plain.values(),
-                    n.key[:2] in near,
-                    n.bound * nearest(near.get(n.key[:2], {}), n.key[2]),
-                    n.key,
-                ),
+                key=lambda n: (not trials or n not in plain.values(), n.bound * nearest(near, n.key), n.key),
             )
             self.report("accelerators", min(1.0, node.bound / least))
             if not node.final:
                 self.strengthen(node, least)
                 continue
             node.tuned = True
-            group = near.setdefault(node.key[:2], {})
             if node.picks is None:
                 continue
             tuner, made = self.tuned(node, node.picks)
@@ -158,8 +147,7 @@ class Search(Nodes):
                 late.append((soonest, node.key, tuner, made))
                 continue
             reached = relaxed_value(self.options.objective, made.tables, made.relaxed)
-            group[node.key[2]] = reached / max(node.bound, 1e-9)
-            deepest = min(deepest, reached)
+            near[node.key] = reached / max(node.bound, 1e-9)
             if reached < least:
                 trials.append(self.trial(tuner, made))
                 least = min(least, trials[-1].value)
@@ -322,9 +310,10 @@ class Search(Nodes):
         return chunk_resources(self.board, accelerator.chunks, self.limit.dsp)
 
 
-def nearest(known: dict[int, float], at: int) -> float:
-    """The value at the place nearest to `at`; 1 where none is known."""
-    return min(((abs(place - at), value) for place, value in known.items()), default=(0, 1.0))[1]
+def nearest(known: dict[tuple[int, int, int], float], key: tuple[int, int, int]) -> float:
+    """The mean value of the nodes that are the fewest steps (partitions, batches, memories) away; 1 of none."""
+    steps = {other: sum(abs(a - b) for a, b in zip(other, key, strict=True)) for other in known}
+    return fmean(known[other] for other in known if steps[other] == min(steps.values())) if known else 1.0
 
 
 def leading(trials: list[Trial]) -> list[Trial]:

@@ -18,7 +18,7 @@ from nashc.hw.machine import pages
 from nashc.hw.resources import usable
 from nashc.search.baselines import BASELINES, baseline
 from nashc.search.fixed import Fixed
-from nashc.search.solve import Search, solve
+from nashc.search.solve import Search, nearest, solve
 from nashc.search.space import partitions
 
 BOARD = load_board("fpga-pynq-z2")
@@ -269,3 +269,17 @@ def test_of_batches_that_are_as_fast_the_least_is_taken():
     search = Search(network, board, options)
     assert search.sooner(search.nodes(), last, least).accelerator.batch == smallest
     assert search.run().accelerator.batch == smallest
+
+
+KEYS = st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 5))
+
+
+@given(st.dictionaries(KEYS, st.floats(1, 10), min_size=1), KEYS)
+def test_what_is_expected_of_a_node_is_what_its_neighbours_reached(known, key):
+    if key in known:
+        assert nearest(known, key) == known[key]
+    value = nearest(known, key)
+    assert min(known.values()) <= value <= max(known.values())
+    far = {(p, b + 20, m): v + 1 for (p, b, m), v in known.items()}
+    assert nearest({**far, **known}, key) == value
+    assert nearest({}, key) == 1
