@@ -108,20 +108,15 @@ def bounded_slot(
 
 def busy_bound(options: SlotOptions, work: Work, machine: Machine, dram_bits: int) -> Ints:
     """Fewest cycles of a layer on each option, whatever the mapping and placement."""
-    work, nest, factors = without_extras(work), work.nest, options.factors
+    work, nest = without_extras(work), work.nest
     machine = replace(machine, port_bits=max(machine.port_bits, dram_bits))
-    reduction = factors[:, 2] * factors[:, 5] * factors[:, 6]
-    depth = machine.pipeline_depth + np.ceil(np.log2(reduction)).astype(np.int64)
     outputs = work.batch * nest.g * nest.k * nest.oy * nest.ox
-    lanes = options.post
     one = np.ones(1, dtype=np.int64)
     weights = int(weight_tile_bits(work, one * nest.g, one * nest.k, one * nest.c)[0])
+    adder_levels, at = options.distinct["adder levels"]
     issue = issue_bound(options, work)
-    tiling_at = np.zeros(depth.max(initial=0) + 1, dtype=np.int64)
-    for d in np.flatnonzero(np.bincount(depth)):
-        tiling_at[d] = least_tiling_cost(work, machine, int(d))
-    tiling = tiling_at[depth]
-    stores = -(-outputs // lanes) + 3 * machine.step_overhead + 1
+    tiling = least_tiling_cost(work, machine, machine.pipeline_depth + adder_levels)[at]
+    stores = options.rounds("post", outputs) + 3 * machine.step_overhead + 1
     loads = -(-weights // machine.port_bits) + 3 * machine.step_overhead + 1
     busy: Ints = np.maximum(issue + tiling, np.maximum(stores, loads)) + machine.layer_overhead
     return busy
@@ -129,21 +124,27 @@ def busy_bound(options: SlotOptions, work: Work, machine: Machine, dram_bits: in
 
 def issue_bound(options: SlotOptions, work: Work) -> Ints:
     """Issue cycles of the untiled layer on each option: tiling adds to them, as a sum of ceilings is no less."""
-    nest, factors = work.nest, options.factors
-    passes = np.full(len(options), work.batch, dtype=np.int64)
-    taken = np.full(len(options), work.terms, dtype=np.int64)
-    for column, d in enumerate(("g", "k", "c", "oy", "ox", "fy", "fx")):
-        loop = taken if d in ("c", "fy", "fx") else passes
-        loop *= -(-getattr(nest, d) // factors[:, column])
-    accumulators = factors[:, 0] * factors[:, 1] * factors[:, 3] * factors[:, 4]
-    issue: Ints = passes * np.maximum(taken, -(-accumulators // options.post))
-    return issue
+    nest = work.nest
+    if (nest, work.terms) not in options.issue_of_image:
+        passes, taken = np.ones(len(options), dtype=np.int64), np.full(len(options), work.terms, dtype=np.int64)
+        for d in ("g", "k", "c", "oy", "ox", "fy", "fx"):
+            loop = taken if d in ("c", "fy", "fx") else passes
+            loop *= options.rounds(d, getattr(nest, d))
+        options.issue_of_image[nest, work.terms] = passes * np.maximum(taken, options.drain)
+    return options.issue_of_image[nest, work.terms] * work.batch
 
 
-@lru_cache(maxsize=100_000)
-def least_tiling_cost(work: Work, machine: Machine, depth: int) -> int:
-    """Least cost of cutting a layer into tiles, over all tilings: the exposed first load, each step's overhead, fill
-    and drain, one cycle of last store.
+def least_tiling_cost(work: Work, machine: Machine, depth: Ints) -> Ints:
+    """Least cost of cutting a layer into tiles, over all tilings, at each depth of the array: the exposed first load,
+    each step's overhead, fill and drain, one cycle of last store."""
+    first, steps = tilings(work, machine)
+    cost: Ints = (first + steps * (depth[:, None] + machine.step_overhead)).min(axis=1)
+    return cost + 2 * machine.step_overhead + 1
+
+
+@lru_cache(maxsize=10_000)
+def tilings(work: Work, machine: Machine) -> tuple[Ints, Ints]:
+    """(first load, steps) of tilings, of which none is below another in both.
 
     For a given number of tiles along a loop the balanced tile has the least first load, so the balanced tiles of
     single lanes and boundless buffers bound every unrolling.
@@ -151,9 +152,9 @@ def least_tiling_cost(work: Work, machine: Machine, depth: int) -> int:
     endless = 1 << 60
     _, extents = candidate_tiles(work, Unroll(), Buffers(endless, endless, endless))
     site = Site(Unroll(), machine.port_bits, machine, ON_CHIP)
-    first = first_load(work, site, extents)
-    steps = extents.steps()
-    return int((first + steps * (depth + machine.step_overhead)).min()) + 2 * machine.step_overhead + 1
+    costs = np.stack([first_load(work, site, extents), extents.steps()])
+    first, steps = costs[:, front(costs)]
+    return first, steps
 
 
 def front(costs: np.ndarray) -> Ints:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from math import comb, prod
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from nashc.board import Board, LaneCost
 from nashc.core.design import Chunk, Extra, Resources, Work
-from nashc.core.loops import Unroll
+from nashc.core.loops import LoopNest, Unroll
 from nashc.core.network import Layer, Network, Unit
 from nashc.core.number import Ints, ceil_div
 from nashc.core.options import Options
@@ -223,6 +224,30 @@ class SlotOptions:
         lanes: Ints = self.factors.prod(axis=1)
         return lanes
 
+    @cached_property
+    def distinct(self) -> dict[str, tuple[Ints, Ints]]:
+        """Of each factor, of `post` and of the levels of the array's adder trees: the values that there are, and which
+        of them each option has."""
+        columns = dict(zip(("g", "k", "c", "oy", "ox", "fy", "fx"), self.factors.T, strict=True))
+        reduction = columns["c"] * columns["fy"] * columns["fx"]
+        columns |= {"post": self.post, "adder levels": np.ceil(np.log2(reduction)).astype(np.int64)}
+        return {name: np.unique(column, return_inverse=True) for name, column in columns.items()}
+
+    def rounds(self, name: str, count: int) -> Ints:
+        """How often each option goes through its factor (or `post`) for a count, without a division for each."""
+        values, at = self.distinct[name]
+        return ceil_div(np.full_like(values, count), values)[at]
+
+    @cached_property
+    def drain(self) -> Ints:
+        """Cycles in which the results of a pass leave the array."""
+        return ceil_div(self.factors[:, [0, 1, 3, 4]].prod(axis=1), self.post)
+
+    @cached_property
+    def issue_of_image(self) -> dict[tuple[LoopNest, int], Ints]:
+        """What issue_bound has found, of layers and terms: batches differ by a factor."""
+        return {}
+
     def take(self, index: Ints) -> SlotOptions:
         """The slot with some of its options."""
         return replace(
@@ -362,15 +387,17 @@ def _with_post_lanes(table: Ints) -> tuple[Ints, Ints]:
 def _buffers(slot: Slot, works: tuple[Work, ...], table: Ints, post: Ints, board: Board) -> tuple[Ints, Ints]:
     """(LUTs, BRAM18) of the buffers, a row for each buffer level; NO_BUFFERS of both where they cannot hold a layer."""
     inputs, weights = table[:, [0, 2, 3, 4, 5, 6]].prod(axis=1), table[:, [0, 1, 2, 5, 6]].prod(axis=1)
-    ports = buffer_ports(board, post, inputs, weights, slot.weight_bits, slot.extra_bits)
+    wide = buffer_ports(board, post, inputs, weights, slot.weight_bits, slot.extra_bits)
+    bits, where = zip(*(np.unique(port.bits, return_inverse=True) for port in wide), strict=True)  # few of them
+    ports = [replace(port, bits=own) for port, own in zip(wide, bits, strict=True)]
     luts, bram18 = np.zeros((2, len(BUFFER_LEVELS), len(table)), dtype=np.int64)
     least = slot_halves(works, table)
     for row, level in enumerate(BUFFER_LEVELS):
         holds = np.ones(len(table), dtype=bool)
-        for port, kib, half in zip(ports, level, least, strict=True):
+        for port, at, kib, half in zip(ports, where, level, least, strict=True):
             distributed = port.distributed(kib * 8192)
-            luts[row] += np.where(distributed, port.lut(kib * 8192), 0)
-            bram18[row] += np.where(distributed, 0, port.bram18(kib * 8192))
-            holds &= port.half_bits(kib * 8192) >= half
+            luts[row] += np.where(distributed, port.lut(kib * 8192), 0)[at]
+            bram18[row] += np.where(distributed, 0, port.bram18(kib * 8192))[at]
+            holds &= port.half_bits(kib * 8192)[at] >= half
         luts[row, ~holds] = bram18[row, ~holds] = NO_BUFFERS
     return luts, bram18
