@@ -41,7 +41,7 @@ RELIEF = 1.25
 """How much longer than their bounds the chunks beside the main one are taken to need, in accelerators relieved."""
 WRITTEN_OUT = 2_000
 """A node of at most so many accelerators is written out where that may close its gap."""
-TUNED, RELIEVED, PLANNED, REBALANCED = 12, 4, 3, 3
+TUNED, RELIEVED, PLANNED, REBALANCED = 10, 4, 3, 3
 """Nodes that are tuned; accelerators with quick plans that are relieved; those that get a thorough plan, in turn that
 of the best plan and that of the best bound; and how often their buffers and shares are chosen again for their plan."""
 SETTLED = 1.0001
