@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from results import note, rows
+from results import note, rows, spread
 
 from nashc.artifact import load
 from nashc.compiler import target_board
@@ -159,7 +159,7 @@ def _rows(made: Pareto, pair: Pair, found: list[dict], epochs: int) -> list[str]
     own, theirs = (of.get((named(made.job, one), name)) for one, name in ((pair, "hybrid"), (rival, RIVALS[-1])))
     if own is None or theirs is None or not all(map(len, reached)):
         return []
-    shares = tuple(f"{a.mean():.2f} +- {a.std(ddof=min(1, len(a) - 1)):.2f}" for a in reached)
+    shares = tuple(map(spread, reached))
     difference = f"{reached[0].mean() - reached[1].mean():+.2f}"
     shown, best = [], {"fps": 0.0}
     for name in RIVALS:  # a design of a smaller space is one of the larger, too, where the search found none as good

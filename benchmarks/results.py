@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 Row = dict[str, Any]
 
 
@@ -20,6 +22,11 @@ def rows(path: Path) -> list[Row]:
         except json.JSONDecodeError:
             continue
     return found
+
+
+def spread(values: np.ndarray) -> str:
+    """Mean and standard deviation of what several seeds reached; what one reached has none."""
+    return f"{values.mean():.2f}" + (f" +- {values.std(ddof=1):.2f}" if len(values) > 1 else "")
 
 
 def note(path: Path, row: Row) -> None:

@@ -17,7 +17,7 @@ from random import Random
 
 import numpy as np
 import torch
-from results import note, rows
+from results import note, rows, spread
 
 sys.path.insert(0, str(Path(__file__).parent / "hybridbench"))
 from networks import RECIPE, bench_space, images
@@ -108,7 +108,7 @@ def table(found: list[dict]) -> str:
         )
         mmac, fps = (np.mean([r[key] for r in mine]) for key in ("mmac", "fps"))
         lines.append(
-            f"| {name} | {len(mine)} | {reached.mean():.2f} +- {reached.std(ddof=min(1, len(mine) - 1)):.2f} | "
+            f"| {name} | {len(mine)} | {spread(reached)} | "
             f"{mmac:.1f} | {fps:,.0f} | {stages} | {total:.1f} | {shares or '-'} |"
         )
     return "\n".join(lines)

@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from nashc.board import Board
 from nashc.core.design import Design, LayerResult
+from nashc.core.loops import LOOP_DIMS
 from nashc.core.network import Layer, Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
@@ -37,7 +38,6 @@ MOST = 2**48
 batch still fit 64 bits."""
 MOST_SMALL = 2**20
 """Strides, pads, bits, terms, images of a batch."""
-NEST_DIMS = ("g", "k", "c", "oy", "ox", "fy", "fx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ def _design_problems(design: Design) -> Iterator[str]:
     yield from _schedule_problems(design)
     for chunk in accelerator.chunks:
         yield from _positive(f"chunk '{chunk.name}'", chunk, "post_lanes", "dram_bits")
-        yield from _positive(f"chunk '{chunk.name}'", chunk.unroll, *NEST_DIMS)
+        yield from _positive(f"chunk '{chunk.name}'", chunk.unroll, *LOOP_DIMS)
     for name, _ in design.plan.resident:
         if name not in network.tensor:
             yield f"resident tensor '{name}' is not in the network"
@@ -302,7 +302,7 @@ def _network_problems(network: Network) -> Iterator[str]:
             yield f"tensor '{name}' is not in the network"
     for layer in network.layers:
         label = f"layer '{layer.name}'"
-        yield from _positive(label, layer.nest, *NEST_DIMS, "iy", "ix")
+        yield from _positive(label, layer.nest, *LOOP_DIMS, "iy", "ix")
         numbers = [*layer.nest.stride, *layer.nest.dilation, *(n + 1 for n in layer.nest.pad)]
         numbers += [] if layer.weights is None else [layer.weights.bits, layer.weights.terms]
         if not all(0 < n <= MOST_SMALL for n in numbers):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import prod
+
+LOOP_DIMS = ("g", "k", "c", "oy", "ox", "fy", "fx")
+"""The loops of a layer that an array unrolls, in the order of `Unroll`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Unroll:
 
     @property
     def lanes(self) -> int:
-        return prod(getattr(self, f.name) for f in fields(self))
+        return prod(getattr(self, d) for d in LOOP_DIMS)
 
     @property
     def reduction(self) -> int:
@@ -86,5 +89,5 @@ class Unroll:
         return self.g * self.k * self.c * self.fy * self.fx
 
     def __str__(self) -> str:
-        parts = [f"{f.name}{getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) > 1]
+        parts = [f"{d}{getattr(self, d)}" for d in LOOP_DIMS if getattr(self, d) > 1]
         return " x ".join(parts) or "1"

@@ -66,7 +66,7 @@ class Extent:
 
 def split(bound: int, tile: Ints) -> Extent:
     """Tiles of a loop that has no halo: all full but the last."""
-    count = ceil_div(np.full_like(tile, bound), tile)
+    count = ceil_div(bound, tile)
     last = bound - (count - 1) * tile
     full = np.minimum(tile, bound)
     return Extent(count, full, full, last)

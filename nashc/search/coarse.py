@@ -16,7 +16,7 @@ import numpy as np
 
 from nashc.board import Board
 from nashc.core.design import Buffers, Placement, Resources, Work
-from nashc.core.loops import Unroll
+from nashc.core.loops import LOOP_DIMS, Unroll
 from nashc.core.network import Network
 from nashc.core.number import Ints
 from nashc.hw.latency import Site, first_load
@@ -127,7 +127,7 @@ def issue_bound(options: SlotOptions, work: Work) -> Ints:
     nest = work.nest
     if (nest, work.terms) not in options.issue_of_image:
         passes, taken = np.ones(len(options), dtype=np.int64), np.full(len(options), work.terms, dtype=np.int64)
-        for d in ("g", "k", "c", "oy", "ox", "fy", "fx"):
+        for d in LOOP_DIMS:
             loop = taken if d in ("c", "fy", "fx") else passes
             loop *= options.rounds(d, getattr(nest, d))
         options.issue_of_image[nest, work.terms] = passes * np.maximum(taken, options.drain)

@@ -19,7 +19,7 @@ import numpy as np
 
 import nashc
 from nashc.core.design import Buffers, Placement, Work
-from nashc.core.loops import Unroll
+from nashc.core.loops import LOOP_DIMS, Unroll
 from nashc.core.number import Ints
 from nashc.hw.dataflows import DATAFLOWS, Dataflow, distinct_orders
 from nashc.hw.machine import CHANNEL_BLOCK, CHANNEL_PARAMETER_BITS, PAGE_BITS, PARTIAL_SUM_BITS, URAM_PAGES, Machine
@@ -31,14 +31,13 @@ if TYPE_CHECKING:
 
 MOST_EXTRAS = 8
 _I64 = ctypes.c_int64
-_NEST = ("g", "k", "c", "oy", "ox", "fy", "fx", "iy", "ix")
+_NEST = (*LOOP_DIMS, "iy", "ix")
 _WORK = ("batch", "input_bits", "output_bits", "weight_bits", "terms", "scattered")
 _BUFFERS = ("input_bits", "weight_bits", "output_bits")
 _MACHINE = (
     "burst_bits", "burst_latency", "burst_overhead", "bursts_in_flight", "port_bits",
     "step_overhead", "layer_overhead", "pipeline_depth", "post_lanes",
 )  # fmt: skip
-_UNROLL = ("g", "k", "c", "oy", "ox", "fy", "fx")
 
 
 class Problem(ctypes.Structure):
@@ -119,7 +118,7 @@ def problem(work: Work, unroll: Unroll, buffers: Buffers, dram_bits: int, machin
     made.extras = len(work.extras)
     for i, extra in enumerate(work.extras):
         made.extra_bits[i], made.extra_full[i] = extra.bits, extra.full
-    made.unroll[:] = [getattr(unroll, d) for d in _UNROLL]
+    made.unroll[:] = [getattr(unroll, d) for d in LOOP_DIMS]
     made.input_buffer, made.weight_buffer, made.output_buffer = (getattr(buffers, name) for name in _BUFFERS)
     made.dram_bits = dram_bits
     for name in _MACHINE:

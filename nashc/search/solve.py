@@ -312,8 +312,11 @@ class Search(Nodes):
 
 def nearest(known: dict[tuple[int, int, int], float], key: tuple[int, int, int]) -> float:
     """The mean value of the nodes that are the fewest steps (partitions, batches, memories) away; 1 of none."""
+    if not known:
+        return 1.0
     steps = {other: sum(abs(a - b) for a, b in zip(other, key, strict=True)) for other in known}
-    return fmean(known[other] for other in known if steps[other] == min(steps.values())) if known else 1.0
+    fewest = min(steps.values())
+    return fmean(known[other] for other in known if steps[other] == fewest)
 
 
 def leading(trials: list[Trial]) -> list[Trial]:

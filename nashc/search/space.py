@@ -16,7 +16,7 @@ import numpy as np
 
 from nashc.board import Board, LaneCost
 from nashc.core.design import Chunk, Extra, Resources, Work
-from nashc.core.loops import LoopNest, Unroll
+from nashc.core.loops import LOOP_DIMS, LoopNest, Unroll
 from nashc.core.network import Layer, Network, Unit
 from nashc.core.number import Ints, ceil_div
 from nashc.core.options import Options
@@ -228,7 +228,7 @@ class SlotOptions:
     def distinct(self) -> dict[str, tuple[Ints, Ints]]:
         """Of each factor, of `post` and of the levels of the array's adder trees: the values that there are, and which
         of them each option has."""
-        columns = dict(zip(("g", "k", "c", "oy", "ox", "fy", "fx"), self.factors.T, strict=True))
+        columns = dict(zip(LOOP_DIMS, self.factors.T, strict=True))
         reduction = columns["c"] * columns["fy"] * columns["fx"]
         columns |= {"post": self.post, "adder levels": np.ceil(np.log2(reduction)).astype(np.int64)}
         return {name: np.unique(column, return_inverse=True) for name, column in columns.items()}
@@ -236,7 +236,7 @@ class SlotOptions:
     def rounds(self, name: str, count: int) -> Ints:
         """How often each option goes through its factor (or `post`) for a count, without a division for each."""
         values, at = self.distinct[name]
-        return ceil_div(np.full_like(values, count), values)[at]
+        return ceil_div(count, values)[at]
 
     @cached_property
     def drain(self) -> Ints:
@@ -292,7 +292,7 @@ def slot_options(slot: Slot, network: Network, board: Board, machine: Machine, o
         raise _no_lanes(slot, network, board)
     limit = usable(board, options.max_lut, options.max_dsp, options.max_bram36)
     nests = [network.layers[i].nest for i in slot.layers]
-    bounds = {d: {getattr(n, d) for n in nests} for d in ("g", "k", "c", "oy", "ox", "fy", "fx")}
+    bounds = {d: {getattr(n, d) for n in nests} for d in LOOP_DIMS}
     if slot.unit is Unit.VECTOR:
         table = np.array([(u.g, u.k, u.c, u.oy, u.ox, u.fy, u.fx) for u in VECTOR_UNROLLS], dtype=np.int64)
     else:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nashc.core.design import Chunk, LayerResult, Work
+from nashc.core.loops import LOOP_DIMS
 from nashc.core.network import Layer, Unit
 from nashc.hw.dataflows import DATAFLOWS, INPUT_DIMS, OUTPUT_DIMS, WEIGHT_DIMS, Dataflow
 from nashc.hw.tiles import Extents, Tiles
 from nashc.hw.traffic import repeats, spills, volumes
 
 INDENT = "  "
-ARRAY_LOOPS = ("g", "k", "c", "oy", "ox", "fy", "fx")
 MEANING = {
     "n": "images", "g": "groups", "k": "output channels", "c": "input channels", "oy": "output rows",
     "ox": "output columns", "fy": "filter rows", "fx": "filter columns",
@@ -129,6 +129,6 @@ def _array(ran: Ran, extents: Extents, depth: int) -> Iterator[str]:
         over_time.append(f"term {ran.work.terms}")
     full = " ".join(f"{d}{getattr(tile, d)}" for d in ("n", "g", "k", "c", "oy", "ox") if getattr(tile, d) > 1)
     yield f"{INDENT * depth}compute a tile ({full or 'one output'}) in steps over {', '.join(over_time) or 'nothing'}:"
-    used = " x ".join(f"{d}{min(getattr(unroll, d), sizes[d])}" for d in ARRAY_LOOPS if getattr(unroll, d) > 1)
+    used = " x ".join(f"{d}{min(getattr(unroll, d), sizes[d])}" for d in LOOP_DIMS if getattr(unroll, d) > 1)
     idle = "" if ran.layer.unit is Unit.VECTOR or not used else f" of {unroll}"
     yield f"{INDENT * (depth + 1)}at once: {used or 'one operation'}{idle} ({unroll.lanes:,} lanes)"
