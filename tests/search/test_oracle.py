@@ -33,9 +33,10 @@ from nashc.search.space import Space, partitions, slot_options, work_of
 
 BOARD = load_board("fpga-pynq-z2")
 SPACE = Space(levels=(0, 2), memory_eighths=(0, 3), shares=4, batches=(1, 2), unrollings=3)
-CASES = 80
+CASES = 200
 PROVEN = 0.9
-"""Share of the cases that must come out optimal. About 0.97 do; the others lack a plan, or schedules in their bound."""
+"""Share of fixed cases that must come out optimal. About 0.95 do; the others lack a plan, or schedules in their bound.
+Of random ones the share says less: what hypothesis draws in one run is alike (0.86 to 0.98)."""
 
 
 @dataclass
@@ -259,29 +260,42 @@ def test_an_accelerator_that_tuning_misses_is_found():
     assert found.certificate.value == Oracle(network, board, options).run().best
 
 
+def answer(case):
+    """Check the search against the oracle, and say what its certificate claims."""
+    network, board, options = case
+    oracle = Oracle(network, board, options).run()
+    try:
+        design = Search(network, board, options, space=SPACE).run()
+    except NashcError:
+        assert oracle.best == inf, "some accelerator fits"
+        return "nothing fits"
+    certificate = design.certificate
+    assert certificate.space == oracle.accelerators
+    assert certificate.bound <= oracle.best
+    assert oracle.floor <= certificate.value
+    assert certificate.value == design.interval_cycles / design.accelerator.batch
+    if certificate.optimal:
+        assert certificate.value <= oracle.best
+    return "optimal" if certificate.optimal else "open"
+
+
+FILTERED = settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+
+
 @pytest.mark.filterwarnings("error")
-def test_certificates_of_small_spaces():
+@settings(FILTERED, max_examples=CASES)
+@given(cases())
+def test_certificates_of_small_spaces(case):
+    answer(case)
+
+
+def test_most_small_spaces_are_solved_to_the_optimum():
     seen = Counter()
 
-    @settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+    @settings(FILTERED, max_examples=CASES // 2, derandomize=True)
     @given(cases())
     def check(case):
-        network, board, options = case
-        oracle = Oracle(network, board, options).run()
-        try:
-            design = Search(network, board, options, space=SPACE).run()
-        except NashcError:
-            assert oracle.best == inf, "some accelerator fits"
-            seen["nothing fits"] += 1
-            return
-        certificate = design.certificate
-        assert certificate.space == oracle.accelerators
-        assert certificate.bound <= oracle.best
-        assert oracle.floor <= certificate.value
-        assert certificate.value == design.interval_cycles / design.accelerator.batch
-        if certificate.optimal:
-            assert certificate.value <= oracle.best
-        seen["optimal" if certificate.optimal else "open"] += 1
+        seen[answer(case)] += 1
 
     check()
     assert seen["optimal"] >= PROVEN * (seen["optimal"] + seen["open"]), seen
