@@ -231,20 +231,22 @@ def plan_problem(tables: Tables) -> PlanProblem:
 
 def plan(
     native: ctypes.CDLL, asked: PlanProblem, room: int, start: tuple[Collection[int], Sequence[int], Schedule],
-    interval: int, tries: int, seed: int,
-) -> tuple[frozenset[int], tuple[int, ...], tuple[int, ...]] | None:  # fmt: skip
-    """(switches that are on, URAM groups of a copy of each tensor, start of each layer) of a plan that fits `room`
-    pages and the URAM at an interval; None if none was found from this start, a plan and its schedule."""
+    within: tuple[int, int], tries: int, seed: int,
+) -> tuple[frozenset[int], Schedule, tuple[int, ...]] | None:  # fmt: skip
+    """(switches that are on, schedule, URAM groups of a copy of each tensor) of a plan that fits `room` pages and the
+    URAM, its interval from the first to below the second of `within`; None if none was found from this start, a plan
+    and its schedule."""
     switches, dealt, schedule = start
     on = (_I64 * max(1, asked.switches))(*(n in switches for n in range(asked.switches)))
     groups = (_I64 * max(1, asked.tensors))(*dealt)
     starts = (_I64 * asked.layers)(*schedule.starts)
-    status = native.nashc_plan(
-        ctypes.byref(asked), _I64(interval), _I64(schedule.interval), _I64(room), _I64(tries), _I64(seed), on, groups,
-        starts,
+    interval = native.nashc_plan(
+        ctypes.byref(asked), _I64(within[0]), _I64(within[1]), _I64(schedule.interval), _I64(room), _I64(tries),
+        _I64(seed), on, groups, starts,
     )  # fmt: skip
-    if status == -2:
+    if interval == -2:
         raise MemoryError("plan search")
-    if status <= 0:
+    if interval <= 0:
         return None
-    return frozenset(n for n in range(asked.switches) if on[n]), tuple(groups)[: asked.tensors], tuple(starts)
+    kept = frozenset(n for n in range(asked.switches) if on[n])
+    return kept, Schedule(interval, tuple(starts), 0), tuple(groups)[: asked.tensors]

@@ -15,7 +15,7 @@ from nashc.hw.resources import MAC_LANES, chunk_resources, machine_of, usable
 from nashc.search.coarse import best_case
 from nashc.search.finish import design_of, objective_of
 from nashc.search.objectives import planned, relaxed, relaxed_value
-from nashc.search.plan import THOROUGH
+from nashc.search.plan import QUICK, plan_further
 from nashc.search.space import lane_of, work_of
 from nashc.search.tables import NoMapping, Tables
 
@@ -78,7 +78,9 @@ class Fixed:
             ) from None  # fmt: skip
         objective = self.options.objective
         start = relaxed(objective, tables, tables.room, integer=True)
-        made = planned(objective, tables, start, THOROUGH)
+        made = planned(objective, tables, start, QUICK)
+        if objective == "fps":
+            made = plan_further(tables, start, made)
         value = objective_of(objective, network, self.board, self.machine, made)
         bound = relaxed_value(objective, tables, relaxed(objective, tables, tables.room, integer=False))
         bound = min(bound, value) if objective == "fps" else 0.0

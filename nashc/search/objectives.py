@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import inf
 
 from nashc.search.memory import Relaxed, least_interval, least_total
-from nashc.search.plan import Effort, Planned, plan, plan_in_order
+from nashc.search.plan import Planned, plan, plan_in_order
 from nashc.search.tables import Tables
 
 
@@ -23,13 +23,11 @@ def relaxed(
     return least_total(tables, room, _costs(objective, tables), integer=integer)
 
 
-def planned(
-    objective: str, tables: Tables, start: Relaxed, effort: Effort, below: float = inf, known: Planned | None = None
-) -> Planned:
-    """The best plan found on an accelerator; for fps, from a `known` one too, and only one of less than `below` cycles
-    an image is of use."""
+def planned(objective: str, tables: Tables, start: Relaxed, tries: int, below: float = inf) -> Planned:
+    """The best plan found on an accelerator; for fps with so many tries of the local search, and only one of less than
+    `below` cycles an image is of use."""
     if objective == "fps":
-        return plan(tables, start, effort, below * tables.accelerator.batch, known)
+        return plan(tables, start, tries, below * tables.accelerator.batch)
     relax: Callable[[float], Relaxed] = lambda room: relaxed(objective, tables, room, integer=True)  # noqa: E731
     return plan_in_order(tables, relax)
 

@@ -1,14 +1,13 @@
 """Fine stage for one accelerator: memory plan and schedule, chosen together on the exact table of every layer.
 
 A small program proposes what stays on chip (nashc.search.memory). Compiled, a local search then changes plan and
-schedule together until they fit the memory at an interval near the program's bound; without it, the program is given
+schedule together, at ever shorter intervals, towards the program's bound; without it, the program is given
 less and less room until some schedule of its answer fits. Either way what comes out is priced with the definitions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ctypes import CDLL
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from math import ceil, inf
@@ -21,7 +20,6 @@ from nashc.hw.schedule import (
     Lifetime,
     Schedule,
     Task,
-    busy,
     copies_on_chip,
     drawn_together,
     first_fit,
@@ -43,29 +41,15 @@ SEGMENTS_PER_CHUNK = (1.0, 1.6, 0.0, 0.7, 2.3)
 and some more where their layers differ); 0 is first fit."""
 ROOMS = (1.0, 0.9, 0.75, 0.6, 0.4, 0.0)
 """Shares of the memory that the program is given in turn, where nothing is compiled."""
-STRETCHES = (*(1 + 0.01 * n for n in range(10)), *(1.1 * 1.04**n for n in range(28)))
-"""Intervals to try, in units of the bound: the least that the local search reaches is found by bisection."""
-FINEST = 1_000
-"""Intervals to try between the last one that it reaches and the one before, divided by the layers, where that is more
-than the effort says: small networks are planned quickly, and may be proven."""
-
-
+RACE, RACERS = 0.4, 3
+"""Share of the tries that so many first schedules get in a race, from the best of which the rest goes on."""
+HURRIED, QUICK, FURTHER = 10_000, 100_000, 300_000
+"""Changes that the local search tries for a plan, and at a time to improve on one."""
+WORTHWHILE = 0.995
+"""A plan is improved further where the last tries made its interval shorter by that factor."""
 FEW_SEGMENTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 SHORTEST = 4
 """Schedules of so many segments, the first few that can, keep the interval of a plan with fewer batches in flight."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How hard to look for a plan: changes that the local search tries at each interval from each of so many first
-    schedules, and steps of the interval in the end."""
-
-    tries: int
-    starts: int
-    finer: int
-
-
-HURRIED, QUICK, THOROUGH = Effort(1_000, 1, 1), Effort(10_000, 2, 1), Effort(40_000, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +92,30 @@ class Planned:
         return latency(self.tasks)
 
 
-def plan(tables: Tables, relaxed: Relaxed, effort: Effort, below: float = inf, known: Planned | None = None) -> Planned:
-    """The plan of least interval that the effort finds, from a `known` one of the same accelerator too; only one below
-    `below` is of use. Everything in DRAM always works."""
+def plan(tables: Tables, relaxed: Relaxed, tries: int, below: float = inf) -> Planned:
+    """The plan of least interval that so many tries find; only one below `below` is of use. Everything in DRAM always
+    works."""
     all_away = finished(tables, frozenset(), one_by_one(tables.tasks(frozenset())))
     if not tables.switches:
         return all_away
-    native = compiled.library()
-    found = _by_rooms(tables) if native is None else _by_local_search(native, tables, relaxed, effort, below, known)
+    if compiled.library() is None:
+        found = _by_rooms(tables)
+    else:
+        found = _by_local_search(tables, relaxed, tries, min(below, all_away.interval))
     return min([all_away, *found], key=lambda p: p.interval)
+
+
+def plan_further(
+    tables: Tables, relaxed: Relaxed, known: Planned, out_of_time: Callable[[], bool] = lambda: False
+) -> Planned:
+    """A known plan of the tables, improved as long as that is worthwhile."""
+    descend = None if compiled.library() is None or not tables.switches else _descents(tables, relaxed)
+    while descend is not None and not out_of_time():
+        found = descend(known, FURTHER, known.interval, 1)
+        if found is None or found.interval > known.interval * WORTHWHILE:
+            return found or known
+        known = found
+    return known
 
 
 def plan_in_order(tables: Tables, relax: Callable[[float], Relaxed]) -> Planned:
@@ -170,40 +169,33 @@ def _by_rooms(tables: Tables) -> list[Planned]:
     return best
 
 
-def _by_local_search(
-    native: CDLL, tables: Tables, relaxed: Relaxed, effort: Effort, below: float, known: Planned | None
-) -> list[Planned]:
-    """The plan at the least of the STRETCHES for which the local search fits one into the memory."""
-    tasks = tables.tasks(relaxed.on)
-    bound = max(relaxed.interval, *busy(tasks).values())
-    by_rules = dict.fromkeys(schedules(tasks, len(tables.accelerator.chunks)))
-    first = [finished(tables, relaxed.on, schedule) for schedule in by_rules]
-    asked = compiled.plan_problem(tables)
-    made = {} if known is None else {known.interval: known}
+def _by_local_search(tables: Tables, relaxed: Relaxed, tries: int, below: float) -> list[Planned]:
+    """Plans below an interval: a race from the schedules by rules of the program's answer that promise most, then on
+    from the best."""
+    descend = _descents(tables, relaxed)
+    by_rules = schedules(tables.tasks(relaxed.on), len(tables.accelerator.chunks))[1:]
+    starts = [finished(tables, relaxed.on, schedule) for schedule in dict.fromkeys(by_rules)]
+    starts = sorted(starts, key=lambda p: p.interval * max(1.0, p.peak_pages / max(1, p.memory_pages)))[:RACERS]
+    racing = int(tries * RACE)
+    made = [descend(start, racing // len(starts), below, seed) for seed, start in enumerate(starts)]
+    found = [p for p in made if p is not None]
+    best = min(found or starts[:1], key=lambda p: p.interval)
+    last = descend(best, tries - racing, below, len(starts))
+    return found if last is None else [*found, last]
 
-    def reached(interval: int) -> bool:
-        """Whether a plan for this interval is found: from the last one, from the schedules with fewest batches in
-        flight and so the least in memory, or from the one that always exists."""
-        possible = [p for p in first[1:] if p.interval <= interval]
-        starts = [made[n] for n in sorted(made)[:1]]
-        starts += [*possible[::-1][: effort.starts - 1], first[0]]
-        for seed, start in enumerate(starts, 1):
-            state = start.on, start.groups_of(tables), start.schedule
-            found = compiled.plan(native, asked, tables.memory_pages, state, interval, effort.tries, seed)
-            if found is not None:
-                on, groups, begins = found
-                made[interval] = finished(tables, on, Schedule(interval, begins, 0), groups)
-                return True
-        return False
 
-    intervals = [ceil(bound * stretch) for stretch in STRETCHES if bound * stretch < below]
-    step = least_true(len(intervals), lambda n: reached(intervals[n]))
-    finer = max(effort.finer, FINEST // len(tasks))
-    if made and step and finer > 1:
-        low = intervals[step - 1] + 1
-        finer_ones = sorted({low + (min(made) - low) * n // finer for n in range(finer)})
-        least_true(len(finer_ones), lambda n: reached(finer_ones[n]))
-    return list(made.values())
+def _descents(tables: Tables, relaxed: Relaxed) -> Callable[[Planned, int, float, int], Planned | None]:
+    """The local search on an accelerator: (a plan to start from, tries, interval to stay below, seed) to a plan that
+    fits, None where it finds none."""
+    native, asked, bound = compiled.library(), compiled.plan_problem(tables), ceil(relaxed.interval)
+    assert native is not None
+
+    def descend(start: Planned, tries: int, below: float, seed: int) -> Planned | None:
+        state = start.on, start.groups_of(tables), start.schedule
+        found = compiled.plan(native, asked, tables.memory_pages, state, (bound, ceil(below)), tries, seed)
+        return None if found is None else finished(tables, *found)
+
+    return descend
 
 
 def drawn(planned: Planned) -> Planned:
@@ -220,18 +212,6 @@ def drawn(planned: Planned) -> Planned:
             peak = planned.peak_pages - pages + now
             return replace(planned, schedule=schedule, copies=tuple(copies), peak_pages=peak, peak_groups=taken)
     return planned
-
-
-def least_true(count: int, holds: Callable[[int], bool]) -> int:
-    """Bisect for the least of 0 .. count-1 for which `holds`, which is about monotone; count if there is none."""
-    low, high = 0, count
-    while low < high:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 def finished(tables: Tables, on: frozenset[int], schedule: Schedule, groups: Sequence[int] | None = None) -> Planned:

@@ -28,7 +28,7 @@ from nashc.search.memory import Relaxed
 from nashc.search.nodes import Node, Nodes, Progress
 from nashc.search.objectives import planned as planned_for
 from nashc.search.objectives import relaxed_value
-from nashc.search.plan import HURRIED, QUICK, THOROUGH, Planned
+from nashc.search.plan import HURRIED, QUICK, Planned, plan_further
 from nashc.search.space import (
     BUFFER_LEVELS,
     CHANNEL_FACTORS,
@@ -158,8 +158,8 @@ class Search(Nodes):
     def trial(self, tuner: Tuner, made: Tuned) -> Trial:
         """A tuned accelerator with a quick plan."""
         whole = tuner.whole(made)
-        effort = HURRIED if self.out_of_time() else QUICK
-        planned = planned_for(self.options.objective, whole.tables, whole.relaxed, effort)
+        tries = HURRIED if self.out_of_time() else QUICK
+        planned = planned_for(self.options.objective, whole.tables, whole.relaxed, tries)
         return Trial(tuner, whole, planned, self.value(planned))
 
     def tuned(self, node: Node, picks: list[tuple[int, float]]) -> tuple[Tuner, Tuned | None]:
@@ -189,13 +189,13 @@ class Search(Nodes):
         least = float("inf")
         for count, trial in enumerate(leading(trials)[:PLANNED]):
             self.report("thorough plans", count / PLANNED)
-            for found in self.thorough(trial, least):
+            for found in self.thorough(trial):
                 if self.value(found) < least:
                     best, least = found, self.value(found)
         return best, least
 
-    def thorough(self, trial: Trial, below: float) -> Iterator[Planned]:
-        """A quick plan and better ones: buffers and shares chosen again for it, then a longer search below `below`."""
+    def thorough(self, trial: Trial) -> Iterator[Planned]:
+        """A quick plan and better ones: buffers and shares chosen again for it, then a longer search from it."""
         for _ in range(REBALANCED if self.options.objective == "fps" else 0):
             if self.out_of_time():
                 break
@@ -208,9 +208,8 @@ class Search(Nodes):
                 break
             trial = again
         yield trial.planned
-        if not self.out_of_time():
-            now, limit = trial.tuned, min(below, trial.value)
-            yield planned_for(self.options.objective, now.tables, now.relaxed, THOROUGH, limit, trial.planned)
+        if self.options.objective == "fps":
+            yield plan_further(trial.tuned.tables, trial.tuned.relaxed, trial.planned, self.out_of_time)
 
     def prove(self, nodes: list[Node], best: Planned, value: float) -> tuple[Planned, float, float, str]:
         """(best plan, its value, a bound over the whole space, why it is no better): the loosest nodes are bounded

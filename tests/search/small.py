@@ -13,7 +13,7 @@ from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.core.options import Options
 from nashc.hw.machine import PAGE_BITS, URAM_PAGES
 from nashc.hw.schedule import first_fit, periodic
-from nashc.search.plan import Effort, finished, in_order, one_by_one
+from nashc.search.plan import finished, in_order, one_by_one
 from nashc.search.solve import Search, compositions
 from nashc.search.space import Space
 from nashc.search.tables import Switch, Tables
@@ -79,7 +79,7 @@ def networks(draw, most_layers=4, rows=(8, 14, 16), channels=(3, 16, 24), units=
 
 
 BOARD = load_board("fpga-pynq-z2")
-EFFORT = Effort(2_000, 2, 1)
+TRIES = 20_000
 KINDS = ["dense", "dense", "dense", "depthwise", "vector", "fork", "fork", "host"]
 LIMITS = [(None, None), (None, 90), (None, 60), (25_000, 100)]
 """(LUT, BRAM36) of the whole design."""

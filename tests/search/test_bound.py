@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small import EFFORT, accelerators, fits, plans, searches, tables_of
+from small import TRIES, accelerators, fits, plans, searches, tables_of
 
 from nashc.core.options import OBJECTIVES
 from nashc.hw.schedule import busy, latency
@@ -33,7 +33,7 @@ def test_program_is_below_every_plan_of_an_accelerator(search, seed, pages):
         loose = least_interval(tables, tables.room, integer=False)
         exact = least_interval(tables, tables.room, integer=True, at_least=loose.interval, exact=True)
         assert loose.interval <= exact.interval
-        for made in [*plans(tables, chance), plan(tables, exact, EFFORT)]:
+        for made in [*plans(tables, chance), plan(tables, exact, TRIES)]:
             assert fits(made, tables)
             assert exact.interval <= made.interval
 
@@ -63,7 +63,7 @@ def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed)
     values = []
     for tables in accelerators(search, node, chance, 3):
         start = relaxed_for(objective, tables, tables.room, integer=True)
-        for made in [*plans(tables, chance), planned_for(objective, tables, start, EFFORT)]:
+        for made in [*plans(tables, chance), planned_for(objective, tables, start, TRIES)]:
             values.append(objective_of(objective, search.network, search.board, search.machine, made))
     assume(values)
     least = min(values)
@@ -73,7 +73,7 @@ def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed)
     if node.picks is not None:
         for tables in accelerators(search, node, chance, 1):
             start = relaxed_for(objective, tables, tables.room, integer=True)
-            made = planned_for(objective, tables, start, EFFORT)
+            made = planned_for(objective, tables, start, TRIES)
             least = min(least, objective_of(objective, search.network, search.board, search.machine, made))
         assert node.bound <= least * (1 + 1e-9)
     if objective == "fps":
@@ -107,7 +107,7 @@ def test_shares_and_page_cycles_of_every_plan_are_within_what_there_is(search, s
     for tables in accelerators(search, node, chance, 2):
         dram = [-(-chunk.dram_bits * SHARE_STEPS // search.dram_bits) - 1 for chunk in tables.accelerator.chunks]
         start = least_interval(tables, tables.room, integer=True)
-        for made in [*plans(tables, chance, 3), plan(tables, start, EFFORT)]:
+        for made in [*plans(tables, chance, 3), plan(tables, start, TRIES)]:
             with pytest.MonkeyPatch.context() as patch:  # the tables that the bound is made of, at this interval
                 patch.setattr(nodes, "GALLOP", 1.0)
                 patch.setattr(nodes, "least_possible", lambda *args: asked.append(args) or (inf, [(0, 1.0)]))
@@ -131,7 +131,7 @@ def test_with_a_limit_of_latency_no_node_is_above_a_plan_that_keeps_it(search, s
     made = []
     for tables in accelerators(search, node, chance, 2):
         start = relaxed_for(objective, tables, tables.room, integer=True)
-        made += [*plans(tables, chance), planned_for(objective, tables, start, EFFORT)]
+        made += [*plans(tables, chance), planned_for(objective, tables, start, TRIES)]
     assume(made)
     latest = chance.choice(made).latency
     values = [

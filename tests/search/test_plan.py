@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small import EFFORT, accelerators, fits, plans, random_tables, searches, tables_of
+from small import TRIES, accelerators, fits, plans, random_tables, searches, tables_of
 
 from nashc.core.network import Unit
 from nashc.hw.machine import PAGE_BITS, URAM_PAGES
@@ -19,7 +19,7 @@ from nashc.search.mapping import best_mapping
 from nashc.search.memory import least_interval
 from nashc.search.objectives import planned as planned_for
 from nashc.search.objectives import relaxed as relaxed_for
-from nashc.search.plan import QUICK, Effort, drawn, least_true, plan
+from nashc.search.plan import QUICK, drawn, plan, plan_further
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
 from test_schedule import simulate
@@ -68,9 +68,9 @@ def test_plans_are_legal_and_fit_the_memory(tables):
 def test_a_search_from_a_known_plan_ends_no_worse_and_keeps_only_what_fits(tables):
     start = least_interval(tables, tables.room, integer=True)
     known = plan(tables, start, QUICK)
-    hasty = plan(tables, start, Effort(1, 1, 1), known.interval, known)
-    assert hasty.interval <= known.interval
-    check_fits(hasty, tables)
+    further = plan_further(tables, start, known)
+    assert further.interval <= known.interval
+    check_fits(further, tables)
 
 
 @settings(max_examples=100, deadline=None)
@@ -92,7 +92,7 @@ def test_a_layer_costs_its_best_mapping_under_the_placement(search, seed, pages)
     for found in accelerators(search, chance.choice(nodes), chance, 1):
         tables = tables_of(search, found.accelerator, pages)
         start = relaxed_for(objective, tables, pages, integer=True)
-        for made in [planned_for(objective, tables, start, EFFORT), *plans(tables, chance, 2)]:
+        for made in [planned_for(objective, tables, start, TRIES), *plans(tables, chance, 2)]:
             for i, layer in enumerate(search.network.layers):
                 assert made.tasks[i].cycles == tables.cycles[i][tables.mask(i, made.on)]
                 if layer.unit is Unit.HOST:
@@ -108,13 +108,6 @@ def test_a_layer_costs_its_best_mapping_under_the_placement(search, seed, pages)
                 machine = replace(search.machine, post_lanes=chunk.post_lanes)
                 best = best_mapping(made.works[i], chunk.unroll, chunk.buffers, chunk.dram_bits, machine, placement)
                 assert (best, best.cycles) == (made.best[i], made.tasks[i].cycles)
-
-
-@given(st.integers(0, 40), st.integers(0, 40))
-def test_bisection_finds_the_least(count, least):
-    asked = []
-    least_true(count, lambda n: asked.append(n) or n >= least)
-    assert least >= count or min(n for n in asked if n >= least) == least
 
 
 @settings(max_examples=100, deadline=None)

@@ -10,9 +10,11 @@
 // and then each layer whose outputs are larger than its inputs moves as late as its neighbours allow. Whether there are such
 // starts is found by pushing on those of the state before: that takes the layers that move, and not all of them as many times
 // as there are layers. The cost is the peak of the pages in use over the period (nashc/hw/schedule.py:stock) with the
-// pinned ones, and what is beyond the URAM, then their mean. The search accepts a worse state below a threshold that falls
-// to zero; it is deterministic. The caller prices and checks what comes out with the definitions in Python. Plain C
-// interface, no Python, no state between calls.
+// pinned ones, and what is beyond the URAM, then their mean. At an interval, changes are made until the plan fits; a worse
+// state is accepted below a threshold that falls to zero. From a plan that fits, the interval is tightened: where the orders
+// need more, the one switch or the one layer from which on everything runs a period later is changed that makes them
+// possible at the least cost. The search is deterministic. The caller prices and checks what comes out with the definitions
+// in Python. Plain C interface, no Python, no state between calls.
 
 #include <algorithm>
 #include <cstdint>
@@ -36,7 +38,11 @@ struct Problem {
 
 namespace {
 
-constexpr double WARM = 0.005;  // threshold of the first tries, in units of the first cost
+constexpr double WARM = 0.005;  // threshold of the first tries at an interval, in units of the first cost
+// Steps of the interval, as shares of it: the first and the largest one down, that below which failures get more tries, the first one up;
+// what a step grows by after a success. Tries at an interval: the fewest, and the most in units of those.
+constexpr double STEP = 0.02, LARGEST = 0.08, FINE = 0.001, STRETCH = 0.05, GROWTH = 1.5;
+constexpr i64 PATIENCE = 1000, LONGEST = 64;
 
 struct Random {  // xorshift64*
     std::uint64_t state;
@@ -72,27 +78,29 @@ struct Edge {
 
 class Search {
     const Problem& p;
-    const i64 interval, room;
+    const i64 room;
     std::vector<std::vector<int>> follows, users;  // layers that wait for a layer; layers with a switch
     std::vector<int> next, previous, by_start, queue;
-    std::vector<int> owed, turn;  // broken constraints before a layer that are yet to be added; layers as they start
+    std::vector<int> owed, turn, rank;  // broken constraints before a layer that are yet to be added; layers as they start
+    std::vector<std::uint64_t> marked;  // a bit a layer that was pushed, in the order of `turn`
     std::vector<char> queued;
-    std::vector<i64> lag, weight, pinned, known, pushed;
+    std::vector<i64> lag, weight, pinned, known, pushed, early;
     std::vector<Edge> broken;
     std::vector<Event> events;
     std::vector<std::pair<i64, i64>> lives;  // begin and length of each tensor that is on
     i64 peak_at = 0;
 
   public:
+    i64 interval = 1;
     std::vector<i64> starts;
     std::vector<int> hot;
 
-    Search(const Problem& problem, i64 x, i64 pages)
-        : p(problem), interval(x), room(pages), follows(p.layers), users(p.switches), next(p.layers),
-          previous(p.layers), by_start(p.layers), queue(p.layers), owed(p.layers), turn(p.layers), queued(p.layers), lag(p.layers),
+    Search(const Problem& problem, i64 pages)
+        : p(problem), room(pages), follows(p.layers), users(p.switches), next(p.layers),
+          previous(p.layers), by_start(p.layers), queue(p.layers), owed(p.layers), turn(p.layers), rank(p.layers), marked((p.layers + 63) / 64), queued(p.layers), lag(p.layers),
           weight(p.layers), pinned(p.chunks), known(p.layers), lives(p.tensors), starts(p.layers) {
         for (i64 i = 0; i < p.layers; i++) {
-            turn[i] = int(i);
+            turn[i] = rank[i] = int(i);
             for (i64 j = p.after_at[i]; j < p.after_at[i + 1]; j++) follows[p.after[j]].push_back(int(i));
             for (i64 j = p.switches_at[i]; j < p.switches_at[i + 1]; j++) users[p.layer_switches[j]].push_back(int(i));
         }
@@ -115,25 +123,44 @@ class Search {
                 if (a == b && s.cycles[a] > interval) return false;
             }
         if (!possible(s)) return false;
-        std::fill(starts.begin(), starts.end(), 0);
+        starts = pushed;
+        // a layer is as early as can be where constraints that are just kept lead to it from one that starts at 0
+        queue.clear();
+        const auto reach = [&](int to, i64 least) {
+            if (!queued[to] && starts[to] == least) queued[to] = 1, queue.push_back(to);
+        };
+        for (int t = 0; t < int(p.layers); t++) reach(t, 0);
+        for (std::size_t at = 0; at < queue.size(); at++) {
+            const int t = queue[at];
+            for (int f : follows[t]) reach(f, starts[t] + s.cycles[t]);
+            if (next[t] != t) reach(next[t], starts[t] + lag[t]);
+        }
+        // the others rise from 0 again
+        queue.clear();
+        for (int t : turn)
+            if (!queued[t]) starts[t] = 0, queue.push_back(t);
+        std::fill(queued.begin(), queued.end(), 0);
         for (bool changed = true; changed;) {
             changed = false;
-            for (int t : turn) {
+            for (int t : queue) {
                 i64 start = starts[t];
                 for (i64 j = p.after_at[t]; j < p.after_at[t + 1]; j++)
                     start = std::max(start, starts[p.after[j]] + s.cycles[p.after[j]]);
-                const int p = previous[t];
-                if (p != t) start = std::max(start, starts[p] + lag[p]);
+                const int before = previous[t];
+                if (before != t) start = std::max(start, starts[before] + lag[before]);
                 if (start > starts[t]) starts[t] = start, changed = true;
             }
         }
+        early = starts;
         return true;
     }
 
     // The starts of the state that was evaluated last are those to begin with from now on.
-    void keep() {
-        known = starts;
+    void keep(const State& s) {
+        known = early;
         std::sort(turn.begin(), turn.end(), [&](int a, int b) { return known[a] < known[b]; });
+        for (std::size_t i = 0; i < turn.size(); i++) rank[turn[i]] = int(i);
+        find_hot(s);
     }
 
     // Whether the constraints can all be kept, exactly and from any known starts: those that these break are added one by
@@ -156,25 +183,32 @@ class Search {
         return kept;
     }
 
+    // Layers are pushed in the order of their known starts, so that most move once.
     bool push(const State& s, std::size_t e) {
         const Edge& edge = broken[e];
         if (pushed[edge.from] + edge.lag <= pushed[edge.to]) return true;
-        pushed[edge.to] = pushed[edge.from] + edge.lag;
-        queue.assign(1, edge.to);
         bool kept = true;
+        std::size_t word = marked.size();
         const auto raise = [&](int from, int to, i64 start) {
             if (start <= pushed[to] || (owed[to] && not_yet(e, from, to))) return;
             if (to == edge.from) kept = false;
             pushed[to] = start;
-            if (!queued[to]) queue.push_back(to), queued[to] = 1;
+            const std::size_t at = std::size_t(rank[to]) / 64;
+            marked[at] |= 1ull << (rank[to] % 64);
+            word = std::min(word, at);
         };
-        for (std::size_t at = 0; at < queue.size() && kept; at++) {
-            const int t = queue[at];
-            queued[t] = 0;
+        raise(-1, edge.to, pushed[edge.from] + edge.lag);
+        while (kept && word < marked.size()) {
+            if (!marked[word]) {
+                word++;
+                continue;
+            }
+            const int t = turn[word * 64 + std::size_t(__builtin_ctzll(marked[word]))];
+            marked[word] &= marked[word] - 1;
             for (int f : follows[t]) raise(t, f, pushed[t] + s.cycles[t]);
             if (next[t] != t) raise(t, next[t], pushed[t] + lag[t]);
         }
-        for (int t : queue) queued[t] = 0;
+        if (!kept) std::fill(marked.begin(), marked.end(), 0);
         return kept;
     }
 
@@ -282,6 +316,11 @@ class Search {
                 hot.push_back(int(m));
     }
 
+    void toggle(State& s, i64 at) const {
+        s.on[at] = !s.on[at];
+        for (int layer : users[at]) price(s, layer);
+    }
+
     void change(State& s, Random& random) const {
         const i64 kind = random.below(p.uram_groups && p.tensors ? 15 : 12);
         if (kind >= 12) {  // another part of a tensor in URAM
@@ -293,8 +332,7 @@ class Search {
         if (kind >= 8 && p.switches) {
             const bool aimed = kind >= 10 && !hot.empty();
             const i64 at = aimed ? hot[random.below(i64(hot.size()))] : random.below(p.switches);
-            s.on[at] = !s.on[at];
-            for (int layer : users[at]) price(s, layer);
+            toggle(s, at);
             return;
         }
         if (kind == 0) {  // everything from a task on, one period earlier or later
@@ -328,55 +366,148 @@ class Search {
     }
 };
 
+struct Plan {
+    i64 interval;
+    State state;
+    std::vector<i64> starts;
+};
+
+// From a state to plans that fit, at ever shorter intervals.
+class Descent {
+    const Problem& p;
+    const i64 tries;
+    Search search;
+    Random random;
+    i64 spent = 0;
+    State state, changed;
+    Cost now{};
+
+  public:
+    Plan best{};  // interval 0: none
+
+    Descent(const Problem& problem, i64 room, i64 changes, i64 seed)
+        : p(problem), tries(changes), search(problem, room), random{std::uint64_t(seed) * 0x9E3779B97F4A7C15ull + 1} {}
+
+    bool start(const i64* on, const i64* groups, const i64* starts, i64 interval) {
+        state.order.resize(p.chunks);
+        state.stage.resize(p.layers);
+        state.cycles.resize(p.layers);
+        state.on.assign(on, on + p.switches);
+        state.groups.assign(groups, groups + p.tensors);
+        for (i64 i = 0; i < p.layers; i++) {
+            state.order[p.chunk[i]].push_back(int(i)), state.stage[i] = starts[i] / interval;
+            search.price(state, i);
+        }
+        for (auto& order : state.order)
+            std::sort(order.begin(), order.end(), [&](int a, int b) {
+                return std::make_pair(starts[a] % interval, a) < std::make_pair(starts[b] % interval, b);
+            });
+        return take(interval);
+    }
+
+    // The least interval down to `floor`; a plan of `ceiling` or more is of no use.
+    void run(i64 floor, i64 ceiling) {
+        double step = STRETCH;
+        for (i64 at = search.interval; !settle(4 * PATIENCE, false); step *= 2) {
+            at += i64(double(at) * step) + 1;
+            if (at >= ceiling || spent >= tries) return;
+            take(at);
+        }
+        i64 patience = PATIENCE;
+        if (best.interval > floor && repair(floor)) settle(patience, false);
+        step = STEP;
+        while (best.interval > floor && spent < tries) {
+            const i64 shorter = std::min(best.interval - 1, i64(double(best.interval) * (1 - step)));
+            back();
+            const bool possible = repair(std::max(floor, shorter));
+            if (possible && settle(patience, false)) {
+                step = std::min(LARGEST, step * GROWTH);
+                continue;
+            }
+            if (step < FINE) patience = std::min(2 * patience, LONGEST * PATIENCE);
+            step = std::max(step / 2, 0.5 / double(best.interval));
+            if (!possible && step < FINE) back(), settle(patience, true);
+        }
+    }
+
+  private:
+    bool take(i64 interval) {
+        search.interval = interval;
+        if (!search.evaluate(state, now)) return false;
+        search.keep(state);
+        return true;
+    }
+
+    void back() { state = best.state, take(best.interval); }
+
+    // Changes until the plan fits, or further on to the least memory that it takes at this interval.
+    bool settle(i64 count, bool further) {
+        bool fits = now.fits;
+        if (fits) best = {search.interval, state, search.starts};
+        Cost least = now;
+        State nearest = state;
+        const double warm = WARM * now.value();
+        for (i64 i = 0; i < count && (further || !fits); i++) {
+            changed = state;
+            search.change(changed, random);
+            spent++;
+            Cost cost{};
+            if (!search.evaluate(changed, cost)) continue;
+            const double threshold = warm * double(count - i) / double(count) * double(random.below(1000)) / 1000;
+            if (cost.value() > now.value() + threshold && (fits || !cost.fits)) continue;
+            std::swap(state, changed);
+            now = cost;
+            search.keep(state);
+            if (cost.fits ? fits && cost.value() >= least.value() : fits || cost.value() >= least.value()) continue;
+            least = cost, nearest = state;
+            if ((fits = cost.fits)) best = {search.interval, state, search.starts};
+        }
+        if (!fits) state = nearest, take(search.interval);
+        return fits;
+    }
+
+    // The state with the one change by which its orders are possible at an interval and that costs least.
+    bool repair(i64 interval) {
+        if (take(interval)) return true;
+        State cheapest;
+        Cost least{}, cost{};
+        const auto offer = [&](const State& s) {
+            spent++;
+            if (search.evaluate(s, cost) && (cheapest.order.empty() || cost.value() < least.value())) least = cost, cheapest = s;
+        };
+        changed = state;
+        for (i64 from = p.layers - 1; from > 0; from--) {
+            changed.stage[from]++;
+            offer(changed);
+        }
+        for (i64 at = 0; at < p.switches; at++) {
+            changed = state;
+            search.toggle(changed, at);
+            offer(changed);
+        }
+        if (cheapest.order.empty()) return false;
+        state = cheapest;
+        return take(interval);
+    }
+};
+
 }  // namespace
 
-// A plan whose peak is at most `room` pages and the URAM at the given interval, or the nearest to it that `tries` changes
-// find. Starts from the switches `on`, the `groups` of each tensor and the schedule `starts` of interval `from`, and leaves
-// its plan there. Returns whether it fits; -1 where the first schedule needs a longer interval, -2 if out of memory.
-EXPORT i64 nashc_plan(const Problem* problem, i64 interval, i64 from, i64 room, i64 tries, i64 seed, i64* on, i64* groups,
-                      i64* starts) try {
-    const Problem& p = *problem;
-    Search search(p, interval, room);
-    State state;
-    state.order.resize(p.chunks);
-    state.stage.resize(p.layers);
-    state.cycles.resize(p.layers);
-    state.on.assign(on, on + p.switches);
-    state.groups.assign(groups, groups + p.tensors);
-    for (i64 i = 0; i < p.layers; i++) {
-        state.order[p.chunk[i]].push_back(int(i)), state.stage[i] = starts[i] / from;
-        search.price(state, i);
-    }
-    for (auto& order : state.order)
-        std::sort(order.begin(), order.end(), [&](int a, int b) {
-            return std::make_pair(starts[a] % from, a) < std::make_pair(starts[b] % from, b);
-        });
-    Cost now{};
-    if (!search.evaluate(state, now)) return -1;
-    search.keep();
-    search.find_hot(state);
-    Cost best = now;
-    State best_state = state, changed = state;
-    std::vector<i64> best_starts = search.starts;
-    Random random{std::uint64_t(seed) * 0x9E3779B97F4A7C15ull + 1};
-    const double warm = WARM * now.value();
-    for (i64 i = 0; i < tries && !best.fits; i++) {
-        changed = state;
-        search.change(changed, random);
-        Cost cost{};
-        if (!search.evaluate(changed, cost)) continue;
-        const double threshold = warm * double(tries - i) / double(tries) * double(random.below(1000)) / 1000;
-        if (!cost.fits && cost.value() > now.value() + threshold) continue;
-        std::swap(state, changed);
-        now = cost;
-        search.keep();
-        search.find_hot(state);
-        if (cost.fits || cost.value() < best.value()) best = cost, best_state = state, best_starts = search.starts;
-    }
-    std::copy(best_starts.begin(), best_starts.end(), starts);
-    std::copy(best_state.on.begin(), best_state.on.end(), on);
-    std::copy(best_state.groups.begin(), best_state.groups.end(), groups);
-    return best.fits;
+// The plan of least interval from `floor` to below `ceiling` that about `tries` changes find: at most `room` pages and the
+// URAM. Starts from the switches `on`, the `groups` of each tensor and the schedule `starts` of interval `from`, and leaves
+// its plan there. Returns its interval, 0 if no plan fits; -1 where the first schedule needs a longer interval, -2 if out of
+// memory.
+EXPORT i64 nashc_plan(const Problem* problem, i64 floor, i64 ceiling, i64 from, i64 room, i64 tries, i64 seed, i64* on,
+                      i64* groups, i64* starts) try {
+    Descent descent(*problem, room, tries, seed);
+    if (!descent.start(on, groups, starts, from)) return -1;
+    descent.run(floor, ceiling);
+    const Plan& best = descent.best;
+    if (!best.interval) return 0;
+    std::copy(best.starts.begin(), best.starts.end(), starts);
+    std::copy(best.state.on.begin(), best.state.on.end(), on);
+    std::copy(best.state.groups.begin(), best.state.groups.end(), groups);
+    return best.interval;
 } catch (const std::bad_alloc&) {
     return -2;
 }
