@@ -16,6 +16,7 @@ from nashc.search.coarse import best_case
 from nashc.search.finish import design_of, objective_of
 from nashc.search.objectives import planned, relaxed, relaxed_value
 from nashc.search.plan import QUICK, plan_further
+from nashc.search.solve import PARTS, WORTHWHILE
 from nashc.search.space import lane_of, work_of
 from nashc.search.tables import NoMapping, Tables
 
@@ -80,7 +81,10 @@ class Fixed:
         start = relaxed(objective, tables, tables.room, integer=True)
         made = planned(objective, tables, start, QUICK)
         if objective == "fps":
-            made = plan_further(tables, start, made)
+            for _ in range(PARTS):
+                before, made = made, plan_further(tables, start, made)
+                if made.interval > before.interval * WORTHWHILE:
+                    break
         value = objective_of(objective, network, self.board, self.machine, made)
         bound = relaxed_value(objective, tables, relaxed(objective, tables, tables.room, integer=False))
         bound = min(bound, value) if objective == "fps" else 0.0

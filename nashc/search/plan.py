@@ -43,10 +43,10 @@ ROOMS = (1.0, 0.9, 0.75, 0.6, 0.4, 0.0)
 """Shares of the memory that the program is given in turn, where nothing is compiled."""
 RACE, RACERS = 0.4, 3
 """Share of the tries that so many first schedules get in a race, from the best of which the rest goes on."""
-HURRIED, QUICK, FURTHER = 10_000, 100_000, 300_000
+HURRIED, QUICK, FURTHER = 10_000, 80_000, 200_000
 """Changes that the local search tries for a plan, and at a time to improve on one."""
-WORTHWHILE = 0.995
-"""A plan is improved further where the last tries made its interval shorter by that factor."""
+FULL = 100
+"""Networks of more layers than this get fewer tries in proportion: each takes longer."""
 FEW_SEGMENTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 SHORTEST = 4
 """Schedules of so many segments, the first few that can, keep the interval of a plan with fewer batches in flight."""
@@ -105,17 +105,11 @@ def plan(tables: Tables, relaxed: Relaxed, tries: int, below: float = inf) -> Pl
     return min([all_away, *found], key=lambda p: p.interval)
 
 
-def plan_further(
-    tables: Tables, relaxed: Relaxed, known: Planned, out_of_time: Callable[[], bool] = lambda: False
-) -> Planned:
-    """A known plan of the tables, improved as long as that is worthwhile."""
-    descend = None if compiled.library() is None or not tables.switches else _descents(tables, relaxed)
-    while descend is not None and not out_of_time():
-        found = descend(known, FURTHER, known.interval, 1)
-        if found is None or found.interval > known.interval * WORTHWHILE:
-            return found or known
-        known = found
-    return known
+def plan_further(tables: Tables, relaxed: Relaxed, known: Planned) -> Planned:
+    """A known plan of the tables, or a better one that the local search finds from it."""
+    if compiled.library() is None or not tables.switches:
+        return known
+    return _descents(tables, relaxed)(known, FURTHER, known.interval, 0) or known
 
 
 def plan_in_order(tables: Tables, relax: Callable[[float], Relaxed]) -> Planned:
@@ -189,10 +183,11 @@ def _descents(tables: Tables, relaxed: Relaxed) -> Callable[[Planned, int, float
     fits, None where it finds none."""
     native, asked, bound = compiled.library(), compiled.plan_problem(tables), ceil(relaxed.interval)
     assert native is not None
+    share = min(1.0, FULL / len(tables.cycles))
 
     def descend(start: Planned, tries: int, below: float, seed: int) -> Planned | None:
         state = start.on, start.groups_of(tables), start.schedule
-        found = compiled.plan(native, asked, tables.memory_pages, state, (bound, ceil(below)), tries, seed)
+        found = compiled.plan(native, asked, tables.memory_pages, state, (bound, ceil(below)), int(tries * share), seed)
         return None if found is None else finished(tables, *found)
 
     return descend

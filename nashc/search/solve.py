@@ -41,9 +41,11 @@ RELIEF = 1.25
 """How much longer than their bounds the chunks beside the main one are taken to need, in accelerators relieved."""
 WRITTEN_OUT = 2_000
 """A node of at most so many accelerators is written out where that may close its gap."""
-TUNED, RELIEVED, PLANNED, REBALANCED = 10, 4, 3, 3
-"""Nodes that are tuned; accelerators with quick plans that are relieved; those that get a thorough plan, in turn that
-of the best plan and that of the best bound; and how often their buffers and shares are chosen again for their plan."""
+TUNED, RELIEVED, REBALANCED, PARTS = 10, 4, 3, 10
+"""Nodes that are tuned; accelerators with quick plans that are relieved; how often buffers and shares of one are chosen
+again for its plan, before it is improved; and parts of the search that improve plans in the end."""
+WORTHWHILE = 0.995
+"""A plan is improved further where the last part made its value smaller by that factor."""
 SETTLED = 1.0001
 """A value so near to its bound is about the best there is: smaller batches may have the same."""
 MOST_COUNTED = 2**63 - 1
@@ -177,7 +179,7 @@ class Search(Nodes):
         return self.tuners[-1]
 
     def plans(self, trials: list[Trial]) -> tuple[Planned | None, float]:
-        """The best plan of the best accelerators and of relieved ones near them."""
+        """The best plan of these accelerators and of relieved ones near them."""
         for count, trial in enumerate(leading(trials)[:RELIEVED] if self.options.objective == "fps" else ()):
             if self.out_of_time():
                 break
@@ -185,18 +187,31 @@ class Search(Nodes):
             made = trial.tuner.relieved(trial.tuned, RELIEF)
             if made is not None:
                 trials.append(self.trial(trial.tuner, made))
-        best: Planned | None = None
-        least = float("inf")
-        for count, trial in enumerate(leading(trials)[:PLANNED]):
-            self.report("thorough plans", count / PLANNED)
-            for found in self.thorough(trial):
-                if self.value(found) < least:
-                    best, least = found, self.value(found)
-        return best, least
+        return self.further(trials)
 
-    def thorough(self, trial: Trial) -> Iterator[Planned]:
-        """A quick plan and better ones: buffers and shares chosen again for it, then a longer search from it."""
-        for _ in range(REBALANCED if self.options.objective == "fps" else 0):
+    def further(self, trials: list[Trial]) -> tuple[Planned | None, float]:
+        """The best plan, after that of the accelerator which promises most was improved, again and again: a plan not
+        yet tried to come about half way to its program, one that was improved to win as much again."""
+        best = min(trials, key=lambda t: t.value, default=None)
+        promised = {t: (t.value + t.tuned.interval / t.tuner.batch) / 2 for t in trials}
+        fresh = set(trials)
+        for count in range(PARTS if self.options.objective == "fps" else 0):
+            if not promised or self.out_of_time():
+                break
+            self.report("thorough plans", count / PARTS)
+            trial = min(promised, key=promised.__getitem__)
+            del promised[trial]
+            made = self.rebalanced(trial) if trial in fresh else trial
+            planned = plan_further(made.tuned.tables, made.tuned.relaxed, made.planned)
+            made = replace(made, planned=planned, value=self.value(planned))
+            if made.value < trial.value * WORTHWHILE:
+                promised[made] = 2 * made.value - trial.value
+            best = min(best or made, made, key=lambda t: t.value)
+        return (best.planned, best.value) if best is not None and best.value < float("inf") else (None, float("inf"))
+
+    def rebalanced(self, trial: Trial) -> Trial:
+        """A trial with buffers and shares chosen again for its plan, as often as that gives a better one."""
+        for _ in range(REBALANCED):
             if self.out_of_time():
                 break
             tuner, now = trial.tuner, trial.tuned
@@ -207,9 +222,7 @@ class Search(Nodes):
             if again.value >= trial.value:
                 break
             trial = again
-        yield trial.planned
-        if self.options.objective == "fps":
-            yield plan_further(trial.tuned.tables, trial.tuned.relaxed, trial.planned, self.out_of_time)
+        return trial
 
     def prove(self, nodes: list[Node], best: Planned, value: float) -> tuple[Planned, float, float, str]:
         """(best plan, its value, a bound over the whole space, why it is no better): the loosest nodes are bounded

@@ -38,11 +38,12 @@ struct Problem {
 
 namespace {
 
-constexpr double WARM = 0.005;  // threshold of the first tries at an interval, in units of the first cost
-// Steps of the interval, as shares of it: the first and the largest one down, that below which failures get more tries, the first one up;
-// what a step grows by after a success. Tries at an interval: the fewest, and the most in units of those.
+// Threshold of the first tries at an interval, in units of the first cost: of few tries, and of many.
+constexpr double WARM = 0.005, HOT = 0.02;
+// Steps of the interval, as shares of it: the first and the largest one down, that below which failures get more tries, the
+// first one up; what a step grows by after a success. Tries at an interval: the fewest, many, and the most.
 constexpr double STEP = 0.02, LARGEST = 0.08, FINE = 0.001, STRETCH = 0.05, GROWTH = 1.5;
-constexpr i64 PATIENCE = 1000, LONGEST = 64;
+constexpr i64 PATIENCE = 1000, LONG = 4 * PATIENCE, LONGEST = 64 * PATIENCE;
 
 struct Random {  // xorshift64*
     std::uint64_t state;
@@ -408,7 +409,7 @@ class Descent {
     // The least interval down to `floor`; a plan of `ceiling` or more is of no use.
     void run(i64 floor, i64 ceiling) {
         double step = STRETCH;
-        for (i64 at = search.interval; !settle(4 * PATIENCE, false); step *= 2) {
+        for (i64 at = search.interval; !settle(LONG, false); step *= 2) {
             at += i64(double(at) * step) + 1;
             if (at >= ceiling || spent >= tries) return;
             take(at);
@@ -424,7 +425,7 @@ class Descent {
                 step = std::min(LARGEST, step * GROWTH);
                 continue;
             }
-            if (step < FINE) patience = std::min(2 * patience, LONGEST * PATIENCE);
+            if (step < FINE) patience = std::min(2 * patience, LONGEST);
             step = std::max(step / 2, 0.5 / double(best.interval));
             if (!possible && step < FINE) back(), settle(patience, true);
         }
@@ -446,7 +447,7 @@ class Descent {
         if (fits) best = {search.interval, state, search.starts};
         Cost least = now;
         State nearest = state;
-        const double warm = WARM * now.value();
+        const double warm = (count < LONG ? WARM : HOT) * now.value();
         for (i64 i = 0; i < count && (further || !fits); i++) {
             changed = state;
             search.change(changed, random);
