@@ -16,6 +16,7 @@ from random import Random
 from typing import Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from nashc.artifact import Compiled
 from nashc.artifact import load as load_design
@@ -118,6 +119,11 @@ class Worker:
     def run(self, seconds: float | None = None, progress: Progress | None = None) -> int:
         """Score candidates until the study has all that the job asks for, nothing new is found, or the time is over;
         returns how many. Raises NashcError where not one is fast enough."""
+        # the matrices of the guesses are small: more threads would only wait, for each other and for other workers
+        with threadpool_limits(1, "blas"):
+            return self._run(seconds, progress)
+
+    def _run(self, seconds: float | None, progress: Progress | None) -> int:
         begin, own = time.monotonic(), 0
         while True:
             known = self.history.scored()
