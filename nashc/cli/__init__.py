@@ -32,7 +32,7 @@ from nashc.cli.version import print_version
 from nashc.errors import NashcError
 
 DONE, BAD_INPUT, DEFECT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 2, 3, 130, 141, 143
-SEARCH_EXTRA = ("torch", "safetensors", "optuna", "sqlalchemy")
+SEARCH_EXTRA = ("torch", "safetensors", "optuna", "sqlalchemy", "threadpoolctl")
 """Packages that training and export need, and the rest does not."""
 
 
