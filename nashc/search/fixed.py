@@ -15,8 +15,7 @@ from nashc.hw.resources import MAC_LANES, chunk_resources, machine_of, usable
 from nashc.search.coarse import best_case
 from nashc.search.finish import design_of, objective_of
 from nashc.search.objectives import planned, relaxed, relaxed_value
-from nashc.search.plan import QUICK, plan_further
-from nashc.search.solve import PARTS, WORTHWHILE
+from nashc.search.plan import PARTS, QUICK, WORTHWHILE, plan_further
 from nashc.search.space import lane_of, work_of
 from nashc.search.tables import NoMapping, Tables
 

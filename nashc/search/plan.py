@@ -45,6 +45,8 @@ RACE, RACERS = 0.4, 3
 """Share of the tries that so many first schedules get in a race, from the best of which the rest goes on."""
 HURRIED, QUICK, FURTHER = 10_000, 80_000, 200_000
 """Changes that the local search tries for a plan, and at a time to improve on one."""
+PARTS, WORTHWHILE = 10, 0.995
+"""So many times plans are improved; again the same one where the last time made its value smaller by that factor."""
 FULL = 100
 """Networks of more layers than this get fewer tries in proportion: each takes longer."""
 FEW_SEGMENTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
@@ -141,9 +143,14 @@ def one_by_one(tasks: tuple[Task, ...]) -> Schedule:
 
 def schedules(tasks: tuple[Task, ...], chunks: int) -> list[Schedule]:
     """The schedules of a given plan by different rules: first one layer a segment, then by their intervals."""
+    return [one_by_one(tasks), *fewer_segments(tasks, chunks)]
+
+
+def fewer_segments(tasks: tuple[Task, ...], chunks: int) -> list[Schedule]:
+    """The schedules of a given plan with fewer segments than layers, or by first fit, by their intervals."""
     counts = dict.fromkeys((1, *(max(2, round(f * chunks)) if f else FIRST_FIT for f in SEGMENTS_PER_CHUNK)))
     made = [first_fit(tasks) if c == FIRST_FIT else periodic(tasks, min(c, len(tasks))) for c in counts]
-    return [one_by_one(tasks), *sorted(made, key=lambda s: s.interval)]
+    return sorted(made, key=lambda s: s.interval)
 
 
 def _by_rooms(tables: Tables) -> list[Planned]:
@@ -167,7 +174,7 @@ def _by_local_search(tables: Tables, relaxed: Relaxed, tries: int, below: float)
     """Plans below an interval: a race from the schedules by rules of the program's answer that promise most, then on
     from the best."""
     descend = _descents(tables, relaxed)
-    by_rules = schedules(tables.tasks(relaxed.on), len(tables.accelerator.chunks))[1:]
+    by_rules = fewer_segments(tables.tasks(relaxed.on), len(tables.accelerator.chunks))
     starts = [finished(tables, relaxed.on, schedule) for schedule in dict.fromkeys(by_rules)]
     starts = sorted(starts, key=lambda p: p.interval * max(1.0, p.peak_pages / max(1, p.memory_pages)))[:RACERS]
     racing = int(tries * RACE)

@@ -28,7 +28,7 @@ from nashc.search.memory import Relaxed
 from nashc.search.nodes import Node, Nodes, Progress
 from nashc.search.objectives import planned as planned_for
 from nashc.search.objectives import relaxed_value
-from nashc.search.plan import HURRIED, QUICK, Planned, plan_further
+from nashc.search.plan import HURRIED, PARTS, QUICK, WORTHWHILE, Planned, plan_further
 from nashc.search.space import (
     BUFFER_LEVELS,
     CHANNEL_FACTORS,
@@ -41,11 +41,9 @@ RELIEF = 1.25
 """How much longer than their bounds the chunks beside the main one are taken to need, in accelerators relieved."""
 WRITTEN_OUT = 2_000
 """A node of at most so many accelerators is written out where that may close its gap."""
-TUNED, RELIEVED, REBALANCED, PARTS = 10, 4, 3, 10
-"""Nodes that are tuned; accelerators with quick plans that are relieved; how often buffers and shares of one are chosen
-again for its plan, before it is improved; and parts of the search that improve plans in the end."""
-WORTHWHILE = 0.995
-"""A plan is improved further where the last part made its value smaller by that factor."""
+TUNED, RELIEVED, REBALANCED = 10, 4, 3
+"""Nodes that are tuned; accelerators with quick plans that are relieved; and how often buffers and shares of one are
+chosen again for its plan, before it is improved."""
 SETTLED = 1.0001
 """A value so near to its bound is about the best there is: smaller batches may have the same."""
 MOST_COUNTED = 2**63 - 1
@@ -192,7 +190,9 @@ class Search(Nodes):
     def further(self, trials: list[Trial]) -> tuple[Planned | None, float]:
         """The best plan, after that of the accelerator which promises most was improved, again and again: a plan not
         yet tried to come about half way to its program, one that was improved to win as much again."""
-        best = min(trials, key=lambda t: t.value, default=None)
+        if not trials:
+            return None, float("inf")
+        best = min(trials, key=lambda t: t.value)
         promised = {t: (t.value + t.tuned.interval / t.tuner.batch) / 2 for t in trials}
         fresh = set(trials)
         for count in range(PARTS if self.options.objective == "fps" else 0):
@@ -206,8 +206,8 @@ class Search(Nodes):
             made = replace(made, planned=planned, value=self.value(planned))
             if made.value < trial.value * WORTHWHILE:
                 promised[made] = 2 * made.value - trial.value
-            best = min(best or made, made, key=lambda t: t.value)
-        return (best.planned, best.value) if best is not None and best.value < float("inf") else (None, float("inf"))
+            best = min(best, made, key=lambda t: t.value)
+        return best.planned if best.value < float("inf") else None, best.value
 
     def rebalanced(self, trial: Trial) -> Trial:
         """A trial with buffers and shares chosen again for its plan, as often as that gives a better one."""

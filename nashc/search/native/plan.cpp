@@ -97,9 +97,10 @@ class Search {
     std::vector<int> hot;
 
     Search(const Problem& problem, i64 pages)
-        : p(problem), room(pages), follows(p.layers), users(p.switches), next(p.layers),
-          previous(p.layers), by_start(p.layers), queue(p.layers), owed(p.layers), turn(p.layers), rank(p.layers), marked((p.layers + 63) / 64), queued(p.layers), lag(p.layers),
-          weight(p.layers), pinned(p.chunks), known(p.layers), lives(p.tensors), starts(p.layers) {
+        : p(problem), room(pages), follows(p.layers), users(p.switches), next(p.layers), previous(p.layers),
+          by_start(p.layers), queue(p.layers), owed(p.layers), turn(p.layers), rank(p.layers),
+          marked((p.layers + 63) / 64), queued(p.layers), lag(p.layers), weight(p.layers),
+          pinned(p.chunks), known(p.layers), lives(p.tensors), starts(p.layers) {
         for (i64 i = 0; i < p.layers; i++) {
             turn[i] = rank[i] = int(i);
             for (i64 j = p.after_at[i]; j < p.after_at[i + 1]; j++) follows[p.after[j]].push_back(int(i));
@@ -124,8 +125,14 @@ class Search {
                 if (a == b && s.cycles[a] > interval) return false;
             }
         if (!possible(s)) return false;
+        hasten(s);
+        return true;
+    }
+
+    // From starts that keep the constraints to the earliest ones. A layer has its own already where constraints that are
+    // just kept lead to it from one that starts at 0; the others rise from 0 again.
+    void hasten(const State& s) {
         starts = pushed;
-        // a layer is as early as can be where constraints that are just kept lead to it from one that starts at 0
         queue.clear();
         const auto reach = [&](int to, i64 least) {
             if (!queued[to] && starts[to] == least) queued[to] = 1, queue.push_back(to);
@@ -136,7 +143,6 @@ class Search {
             for (int f : follows[t]) reach(f, starts[t] + s.cycles[t]);
             if (next[t] != t) reach(next[t], starts[t] + lag[t]);
         }
-        // the others rise from 0 again
         queue.clear();
         for (int t : turn)
             if (!queued[t]) starts[t] = 0, queue.push_back(t);
@@ -153,7 +159,6 @@ class Search {
             }
         }
         early = starts;
-        return true;
     }
 
     // The starts of the state that was evaluated last are those to begin with from now on.
