@@ -19,7 +19,7 @@ from nashc.errors import NashcError, did_you_mean
 
 T = TypeVar("T")
 
-LANE_KINDS = ("dsp", "dsp_packed", "lut8x8", "lut8x4", "shift", "shift5", "adder", "adder6", "vector")
+LANE_KINDS = ("dsp", "dsp_packed", "lut8x8", "lut8x4", "shift", "shift_dsp", "shift5", "adder", "adder6", "vector")
 _FIGURE_KEYS = ("value", "unit", "source")
 _LARGEST_FILE = 256 * 1024
 _MOST = 1e18

@@ -187,6 +187,7 @@ LANES = [
     *_both("lut8x8 rows", "mac_rows", _product(8)),
     *_both("lut8x4", "mac", _product(4), w_bits=4, W=4),
     *_both("shift", "shift", _shift(3), w_bits=4, E=3),
+    *_both("shift_dsp", "shift_dsp", _shift(3), w_bits=4, dsp=True),
     *_both("shift5", "shift", _shift(4), w_bits=5, acc=32, E=4),
     *_both("adder", "adder", _difference(8)),
     *_both("adder6", "adder", _difference(6), x_bits=6, w_bits=6, X=6),

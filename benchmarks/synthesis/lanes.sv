@@ -135,6 +135,24 @@ module shift #(parameter N = 1, X = 8, E = 3, ACC = 24, ZERO = 1) (
     .clk(clk), .enable(enable), .clear(clear), .terms(terms), .signs(signs), .y(y));
 endmodule
 
+// The same on a DSP: the power of two that a code stands for is decoded before the operand register of the multiplier.
+module shift_dsp #(parameter N = 1, X = 8, ACC = 24) (
+    input wire clk, enable, clear, input wire [N*X-1:0] x, input wire [N*4-1:0] w, output wire [ACC-1:0] y);
+  localparam TERM = X + 8;
+  localparam [127:0] POWERS = 128'hFFFEFCF8_F0E0C000_01020408_10204000;  // of codes 15 .. 0
+  reg [N*X-1:0] xq; reg [N*8-1:0] wq; reg [N*TERM-1:0] terms;
+  integer n;
+  always @(posedge clk) begin
+    xq <= x;
+    for (n = 0; n < N; n = n + 1) begin
+      wq[n*8 +: 8] <= POWERS[8*w[n*4 +: 4] +: 8];
+      terms[n*TERM +: TERM] <= $signed(xq[n*X +: X]) * $signed(wq[n*8 +: 8]);
+    end
+  end
+  accumulate #(.N(N), .TERM(TERM), .ACC(ACC)) acc (
+    .clk(clk), .enable(enable), .clear(clear), .terms(terms), .signs({N{1'b0}}), .y(y));
+endmodule
+
 // y += sum |x - w|; the minus of AdderNet is taken where the sum leaves the array.
 module adder #(parameter N = 1, X = 8, ACC = 24) (
     input wire clk, enable, clear, input wire [N*X-1:0] x, input wire [N*X-1:0] w, output wire [ACC-1:0] y);

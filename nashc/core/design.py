@@ -24,7 +24,8 @@ class Chunk:
     """The part of the accelerator that serves one unit.
 
     `role` is the kind of layer it takes: "dense", "depthwise" (grouped with one input channel a group) or "all".
-    `lanes` names the lane kind of the board file, or "mac" for 8x8 conv lanes that may mix DSPs and LUTs.
+    `lanes` names the lane kind of the board file, or lanes that may mix DSPs and LUTs: "mac" (8x8), "mac4" (8x4) and
+    "shift_mac" (shift lanes of up to 4 bits).
     `weight_bits` is 0 if no layer has weights. `post_lanes` requantise that many outputs a cycle; `dram_bits` is its
     static share of the DRAM bandwidth in bits a cycle. `extra_bits` are the second operands that an output reads at
     most, together. `symmetric`: all weights lie in [-127, 127], so two of them may share a DSP.

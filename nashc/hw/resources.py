@@ -1,9 +1,9 @@
 """LUT, FF, DSP and BRAM of chunks and of the on-chip memory, from the per-lane costs of the board file.
 
-8x8 MAC lanes ("mac") are the same function on a DSP, on half a packed DSP and in LUTs, so all mac chunks share the
-DSPs where they save most LUTs: a packed DSP frees two LUT lanes, and once none is left, DSPs that are still free
-unpack pairs. A packed DSP multiplies one activation with the weights of two output channels, so it needs an even
-unrolling of k and weights in [-127, 127].
+Lanes that multiply ("mac" by 8 bits, "mac4" by 4, "shift_mac" by signed powers of two) are the same function on a DSP
+and in LUTs, so all chunks of such lanes share the DSPs where they save most LUTs: a packed DSP frees two LUT lanes, and
+once none is left, DSPs that are still free unpack pairs. A packed DSP multiplies one activation with the weights of two
+output channels, so it needs an even unrolling of k and weights in [-127, 127].
 
 Formulas that the search also needs for many chunks at once take vectors, one entry a chunk.
 """
@@ -28,7 +28,22 @@ Count = int | Ints
 Amount = Any
 """A float for one chunk, a vector of them for many."""
 
-MAC_LANES = "mac"
+
+@dataclass(frozen=True, slots=True)
+class MixedLanes:
+    """Lane kinds of a board that are the same function: in LUTs, alone on a DSP, and two on one ("": never)."""
+
+    fabric: str
+    plain: str
+    packed: str = ""
+
+
+MIXED_LANES = {
+    "mac": MixedLanes("lut8x8", "dsp", "dsp_packed"),
+    "mac4": MixedLanes("lut8x4", "dsp", "dsp_packed"),
+    "shift_mac": MixedLanes("shift", "shift_dsp"),
+}
+"""Lanes that may be on DSPs and in LUTs. Two shift lanes on one DSP would take more LUTs than one there and one not."""
 ACTIVATION_BITS = 8
 BRAM18_WIDTH, BRAM18_DEPTH = 32, 512
 """Data bits of a word and words of one BRAM18 with one write and one read port; its 4 parity bits stay unused."""
@@ -48,8 +63,8 @@ and one FF for each of the 24 accumulator bits that were synthesised."""
 
 
 @dataclass(frozen=True, slots=True)
-class MacLanes:
-    """How the lanes of one mac chunk are built."""
+class LaneSplit:
+    """How the lanes of one chunk of mixed lanes are built."""
 
     plain_dsp: int
     packed_pairs: int
@@ -183,23 +198,25 @@ def chunk_overhead(board: Board, post_lanes: Count, outputs: Count) -> tuple[Amo
     )
 
 
-def split_mac_lanes(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[MacLanes | None, ...]:
-    """Distribute `dsp` DSPs over the lanes of all mac chunks so that the LUT count is least; None for other chunks."""
-    packed, plain, fabric = board.lanes["dsp_packed"], board.lanes["dsp"], board.lanes["lut8x8"]
+def split_lanes(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[LaneSplit | None, ...]:
+    """Distribute `dsp` DSPs over all mixed lanes so that the LUT count is least; None for chunks of other lanes."""
     moves: list[tuple[float, int, str, int]] = []
     for i, chunk in enumerate(chunks):
-        if chunk.lanes != MAC_LANES:
+        mixed = MIXED_LANES.get(chunk.lanes)
+        if mixed is None:
             continue
         lanes, reduction = chunk.unroll.lanes, chunk.unroll.reduction
-        in_lut, on_plain = lane_luts(fabric, reduction), lane_luts(plain, reduction)
-        if packable(chunk.unroll.k, chunk.symmetric):
-            on_packed = lane_luts(packed, reduction)
+        in_lut, on_plain = (lane_luts(board.lanes[kind], reduction) for kind in (mixed.fabric, mixed.plain))
+        if mixed.packed and packable(chunk.unroll.k, chunk.symmetric):
+            on_packed = lane_luts(board.lanes[mixed.packed], reduction)
             moves.append((2 * (in_lut - on_packed), i, "pair", lanes // 2))
             moves.append((2 * (on_packed - on_plain), i, "unpair", lanes // 2))
         else:
             moves.append((in_lut - on_plain, i, "plain", lanes))
     pairs, singles = [0] * len(chunks), [0] * len(chunks)
-    for _, i, kind, most in sorted(moves, key=lambda m: (-m[0], m[1])):
+    for saved, i, kind, most in sorted(moves, key=lambda m: (-m[0], m[1])):
+        if saved <= 0:
+            break
         taken = min(most, dsp, pairs[i]) if kind == "unpair" else min(most, dsp)
         dsp -= taken
         if kind == "pair":
@@ -210,16 +227,16 @@ def split_mac_lanes(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[
             pairs[i] -= taken
             singles[i] += 2 * taken
     return tuple(
-        MacLanes(singles[i], pairs[i], chunk.unroll.lanes - singles[i] - 2 * pairs[i])
-        if chunk.lanes == MAC_LANES
+        LaneSplit(singles[i], pairs[i], chunk.unroll.lanes - singles[i] - 2 * pairs[i])
+        if chunk.lanes in MIXED_LANES
         else None
         for i, chunk in enumerate(chunks)
     )
 
 
 def fixed_dsp(board: Board, chunk: Chunk) -> int:
-    """DSPs of a chunk beside its mac lanes: its other lanes and its requantisers (a vector lane has its own)."""
-    if chunk.lanes == MAC_LANES:
+    """DSPs of a chunk beside its mixed lanes: its other lanes and its requantisers (a vector lane has its own)."""
+    if chunk.lanes in MIXED_LANES:
         return ceil(chunk.post_lanes * board.template.dsp_per_output_lane)
     post = 0 if chunk.unit is Unit.VECTOR else chunk.post_lanes * board.template.dsp_per_output_lane
     return ceil(chunk.unroll.lanes * board.lanes[chunk.lanes].dsp_per_lane + post)
@@ -229,16 +246,28 @@ def chunk_resources(board: Board, chunks: tuple[Chunk, ...], dsp: int) -> tuple[
     """Resources of each chunk, lanes, overhead and buffers; `dsp` is the number of DSPs that they may share."""
     found = []
     free = max(0, dsp - sum(fixed_dsp(board, chunk) for chunk in chunks))
-    for chunk, mac in zip(chunks, split_mac_lanes(board, chunks, free), strict=True):
+    for chunk, split in zip(chunks, split_lanes(board, chunks, free), strict=True):
         reduction, lanes = chunk.unroll.reduction, chunk.unroll.lanes
         lut, ff = chunk_overhead(board, chunk.post_lanes, chunk.unroll.outputs)
-        parts = [("dsp", mac.plain_dsp), ("dsp_packed", 2 * mac.packed_pairs), ("lut8x8", mac.lut)] if mac else []
-        for kind, count in parts or [(chunk.lanes, lanes)]:
+        for kind, count in _built(MIXED_LANES[chunk.lanes], split) if split else [(chunk.lanes, lanes)]:
             lut += count * lane_luts(board.lanes[kind], reduction)
             ff += count * lane_ffs(board.lanes[kind], reduction)
-        used = fixed_dsp(board, chunk) + (mac.plain_dsp + mac.packed_pairs if mac else 0)
+        used = fixed_dsp(board, chunk) + (split.plain_dsp + split.packed_pairs if split else 0)
         found.append(Resources(lut=ceil(lut), ff=ceil(ff), dsp=used) + buffer_resources(board, chunk))
     return tuple(found)
+
+
+def _built(mixed: MixedLanes, split: LaneSplit) -> list[tuple[str, int]]:
+    """Lane kinds of the board that a chunk's lanes are of, and how many of each."""
+    counts = [(mixed.plain, split.plain_dsp), (mixed.packed, 2 * split.packed_pairs), (mixed.fabric, split.lut)]
+    return [(kind, count) for kind, count in counts if count]
+
+
+def multiplied_share(board: Board, chunk: Chunk, used: Resources) -> float:
+    """The share of a shift chunk's lanes that are on DSPs; 0 for other units. `used`: what the chunk takes."""
+    if chunk.unit is not Unit.SHIFT or chunk.lanes not in MIXED_LANES:
+        return 0.0
+    return (used.dsp - fixed_dsp(board, chunk)) / chunk.unroll.lanes
 
 
 def memory_resources(board: Board, pages: int, chunks: int, uram_groups: int = 0) -> Resources:

@@ -22,7 +22,7 @@ from nashc.hw.resources import usable
 from nashc.hybridize.layer_types import TYPES, LayerType
 
 LANES = {"conv8": "lut8x8", "conv4": "lut8x4"}
-"""Lane in LUTs of the multiplying types; shift types have the shift lane, once for each term."""
+"""Lane in LUTs of the convolutions; shift types have the shift lane, once for each term."""
 MOST_KINDS = 2
 """Types in a mixture, for dense and for depthwise layers each."""
 PRICES_OF_LOSS = np.concatenate([[0.0], np.geomspace(1e-3, 1e6, 73)])
@@ -118,14 +118,24 @@ def least_cycles(
 ) -> float:
     """Cycles of an image at least: t such that the LUTs and DSPs of the board, busy all the time, do all the work."""
     limit = usable(board, options.max_lut, options.max_dsp, options.max_bram36)
-    mac, lanes = lane_price("conv8", board), 2 * limit.dsp
-    conv8 = fixed_macs + sum(layer.macs for layer, n in zip(layers, names, strict=True) if n == "conv8")
-    others = sum(layer.macs * lane_price(n, board) for layer, n in zip(layers, names, strict=True) if n != "conv8")
-    room = limit.lut + lanes * mac
-    if not room or (others and not limit.lut):
-        return inf
-    together = (others + conv8 * mac) / room  # DSPs busy all the time, too
-    return together if conv8 >= lanes * together or not others else others / limit.lut
+    macs: dict[str, float] = {"conv8": fixed_macs}
+    for layer, name in zip(layers, names, strict=True):
+        macs[name] = macs.get(name, 0) + layer.macs
+    work = [(count * lane_price(name, board), count * dsp_price(name)) for name, count in macs.items() if count]
+    if not work:
+        return 0.0
+    # the dual of that linear program: a DSP is worth so many LUTs, and each type takes what is cheaper
+    worth = [0.0, *(luts / dsps for luts, dsps in work)]
+    costs = [sum(min(luts, own * dsps) for luts, dsps in work) for own in worth]
+    room = [limit.lut + own * limit.dsp for own in worth]
+    return max(cost / has if has else inf for cost, has in zip(costs, room, strict=True) if cost)
+
+
+def dsp_price(name: str) -> float:
+    """DSPs that a multiply-accumulate takes in one cycle where none of it is in LUTs: two products share one, two terms
+    of a shift weight do not."""
+    kind = TYPES.get(name)
+    return float(kind.terms) if kind.unit is Unit.SHIFT else 0.5
 
 
 def retyped(network: Network, choice: Mapping[str, LayerType]) -> Network:

@@ -206,7 +206,8 @@ def energies(slots: list[BoundedSlot], moved: list[list[list[Operand]]], energy:
             work = slot.works[row]
             delivered = words * ACTIVATION_BITS + weight_words * work.weight_bits
             cycle = delivered * energy.buffer_pj_per_bit + outputs * 2 * PARTIAL_SUM_BITS * energy.rf_pj_per_bit
-            operation = operation_pj(energy, slot.options.slot.unit, work.weight_bits)
+            unit = slot.options.slot.unit
+            operation = min(operation_pj(energy, unit, work.weight_bits, share) for share in (0.0, 1.0))
             total += work.batch * work.nest.macs * work.terms * operation + issue_bound(slot.options, work) * cycle
             for o in operands_:
                 total += o.bits * (min(on_chip, energy.dram_pj_per_bit) if o.optional else energy.dram_pj_per_bit)

@@ -21,7 +21,7 @@ from nashc.hw.dataflows import DATAFLOWS
 from nashc.hw.energy import layer_pj
 from nashc.hw.latency import Site
 from nashc.hw.machine import PAGE_BANKS, Machine
-from nashc.hw.resources import memory_resources
+from nashc.hw.resources import memory_resources, multiplied_share
 from nashc.hw.tiles import Extents, Tiles
 from nashc.hw.traffic import issue_total, traffic
 from nashc.search.plan import Planned, drawn
@@ -67,24 +67,27 @@ def layer_results(network: Network, board: Board, machine: Machine, planned: Pla
     return tuple(results)
 
 
-def energy_pj(board: Board, planned: Planned, results: tuple[LayerResult, ...]) -> float:
-    """Energy of one period in pJ; nodes on the host are not in it."""
-    total = 0.0
+def energy_pj(board: Board, planned: Planned, results: tuple[LayerResult, ...], parts: tuple[Resources, ...]) -> float:
+    """Energy of one period in pJ; nodes on the host are not in it. parts: what each chunk takes."""
+    total, chunks = 0.0, planned.accelerator.chunks
+    multiplied = [multiplied_share(board, chunk, used) for chunk, used in zip(chunks, parts, strict=True)]
     for work, result in zip(planned.works, results, strict=True):
         if work is not None and result.chunk >= 0:
-            chunk = planned.accelerator.chunks[result.chunk]
-            total += layer_pj(board.energy, work, chunk, result.compute_cycles, result.traffic)
+            cycles, share = result.compute_cycles, multiplied[result.chunk]
+            total += layer_pj(board.energy, work, chunks[result.chunk], cycles, result.traffic, share)
     return total
 
 
-def objective_of(objective: str, network: Network, board: Board, machine: Machine, planned: Planned) -> float:
+def objective_of(
+    objective: str, network: Network, board: Board, machine: Machine, planned: Planned, parts: tuple[Resources, ...]
+) -> float:
     """What the search minimises: cycles an image, cycles of a lone batch, pJ an image, or pJ x ms an image."""
     batch = planned.accelerator.batch
     if objective == "fps":
         return planned.interval / batch
     if objective == "latency":
         return float(planned.latency)
-    energy = energy_pj(board, planned, layer_results(network, board, machine, planned)) / batch
+    energy = energy_pj(board, planned, layer_results(network, board, machine, planned), parts) / batch
     if objective == "energy":
         return energy
     return energy * planned.latency / board.clock_mhz / 1e3
@@ -126,6 +129,6 @@ def design_of(
         latency_cycles=planned.latency,
         resources=used,
         chunk_resources=chunk_resources,
-        energy_pj=energy_pj(board, planned, results),
+        energy_pj=energy_pj(board, planned, results, chunk_resources),
         certificate=certificate,
     )

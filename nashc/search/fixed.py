@@ -11,7 +11,7 @@ from nashc.core.network import Layer, Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import PAGE_BANKS
-from nashc.hw.resources import MAC_LANES, chunk_resources, machine_of, usable
+from nashc.hw.resources import MIXED_LANES, chunk_resources, machine_of, usable
 from nashc.search.coarse import best_case
 from nashc.search.finish import design_of, objective_of
 from nashc.search.objectives import planned, relaxed, relaxed_value
@@ -84,14 +84,14 @@ class Fixed:
                 before, made = made, plan_further(tables, start, made)
                 if made.interval > before.interval * WORTHWHILE:
                     break
-        value = objective_of(objective, network, self.board, self.machine, made)
+        limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
+        parts = chunk_resources(self.board, self.accelerator.chunks, limit.dsp)
+        value = objective_of(objective, network, self.board, self.machine, made, parts)
         bound = relaxed_value(objective, tables, relaxed(objective, tables, tables.room, integer=False))
         bound = min(bound, value) if objective == "fps" else 0.0
-        limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
         certificate = Certificate(
             objective, value, bound, value <= bound, 1, 1, "proven" if value <= bound else "plans"
         )
-        parts = chunk_resources(self.board, self.accelerator.chunks, limit.dsp)
         return design_of(network, self.board, self.machine, made, certificate, parts)
 
     def _chunk(self, network: Network, layer: Layer) -> int | None:
@@ -109,7 +109,7 @@ class Fixed:
         widest = lane_of(self.board, chunk.lanes).activation_bits
         if layer.unit is Unit.VECTOR:
             return max(first, *beside, 0) <= widest
-        paired = chunk.lanes == MAC_LANES and chunk.symmetric
+        paired = chunk.lanes in MIXED_LANES and chunk.symmetric
         whole = layer.weights is None or layer.weights.symmetric or not paired
         return whole and first <= widest and sum(beside) <= chunk.extra_bits
 

@@ -312,7 +312,8 @@ class Search(Nodes):
         if not self.keeps_limit(planned.latency):
             self.least_ms = min(self.least_ms, self.milliseconds(planned.latency))
             return float("inf")
-        return objective_of(self.options.objective, self.network, self.board, self.machine, planned)
+        parts = self.resources(planned.accelerator)
+        return objective_of(self.options.objective, self.network, self.board, self.machine, planned, parts)
 
     def report(self, stage: str, share: float) -> None:
         if self.progress is not None:

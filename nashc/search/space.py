@@ -23,7 +23,7 @@ from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import Machine
 from nashc.hw.resources import (
-    MAC_LANES,
+    MIXED_LANES,
     buffer_ports,
     chunk_buffers,
     chunk_overhead,
@@ -76,15 +76,14 @@ class Space:
 
 
 LANE_KINDS = {
-    Unit.CONV: ("lut8x4", MAC_LANES),
-    Unit.SHIFT: ("shift", "shift5"),
+    Unit.CONV: ("mac4", "mac"),
+    Unit.SHIFT: ("shift_mac", "shift5"),
     Unit.ADDER: ("adder6", "adder"),
     Unit.VECTOR: ("vector",),
 }
 """Lane kinds of each unit, the narrowest first."""
-MAC_KINDS = ("lut8x8", "dsp_packed", "dsp")
-DUAL_PRICES = (0.0, 49.0, 60.0, 140.0, 228.0, 1e4)
-"""LUTs a DSP is worth: at each price, the cheapest lanes give a lower bound of the LUTs of all mac chunks together."""
+DUAL_PRICES = (0.0, 25.0, 49.0, 60.0, 140.0, 228.0, 1e4)
+"""LUTs a DSP is worth: at each price, the cheapest lanes give a lower bound of the LUTs of all mixed lanes together."""
 BRAM_PRICES = (0.0, 40.0)
 """LUTs a BRAM18 is worth: at each price, the cheapest buffers of a slot bound what its buffers cost."""
 
@@ -176,9 +175,9 @@ def _width_class(layer: Layer) -> int:
     return 4 if layer.unit is Unit.CONV and layer.weights is not None and layer.weights.bits <= 4 else 8
 
 
-def lane_kinds(slot: Slot, board: Board) -> tuple[str, ...]:
-    """The lane kinds that hold the weights and activations of a slot's layers: conv chooses among all of them, every
-    other unit takes the narrowest. Empty if none does."""
+def lanes_of(slot: Slot, board: Board, objective: str) -> str:
+    """The narrowest lane kind that holds the weights and activations of a slot's layers; "" if none does. Where energy
+    counts, shift lanes stay off the DSPs, whose multipliers take more of it."""
 
     def holds(kind: str) -> bool:
         lane = lane_of(board, kind)
@@ -187,37 +186,35 @@ def lane_kinds(slot: Slot, board: Board) -> tuple[str, ...]:
             slot.unit is Unit.VECTOR or slot.weight_bits <= lane.weight_bits_max
         )
 
-    kinds = tuple(kind for kind in LANE_KINDS[slot.unit] if holds(kind))
-    return kinds if slot.unit is Unit.CONV else kinds[:1]
+    found = next(filter(holds, LANE_KINDS[slot.unit]), "")
+    return MIXED_LANES[found].fabric if found == "shift_mac" and objective in ("energy", "edp") else found
 
 
 def lane_of(board: Board, kind: str) -> LaneCost:
     """A lane of that kind in LUTs."""
-    return board.lanes[MAC_KINDS[0] if kind == MAC_LANES else kind]
+    return board.lanes[MIXED_LANES[kind].fabric if kind in MIXED_LANES else kind]
 
 
 @dataclass(frozen=True)
 class SlotOptions:
-    """All choices of a slot but its buffer level, as vectors: one unrolling and lane kind an entry.
+    """All choices of a slot but its buffer level, as vectors: one unrolling an entry.
 
-    `factors` holds the unrolling as columns g k c oy ox fy fx, `post` the requantising lanes, `kind` the position in
-    `kinds`; `prices[p]` the LUTs when a DSP costs DUAL_PRICES[p], without buffers; `luts[b]` and `bram18[b]` those of
-    the buffers at level b.
+    `factors` holds the unrolling as columns g k c oy ox fy fx, `post` the requantising lanes; `prices[p]` the LUTs when
+    a DSP costs DUAL_PRICES[p], without buffers; `luts[b]` and `bram18[b]` those of the buffers at level b.
     """
 
     slot: Slot
     board: Board
     machine: Machine
-    kinds: tuple[str, ...]
+    lane_kind: str
     factors: Ints
     post: Ints
-    kind: Ints
     prices: np.ndarray
     luts: Ints
     bram18: Ints
 
     def __len__(self) -> int:
-        return len(self.kind)
+        return len(self.post)
 
     @property
     def lanes(self) -> Ints:
@@ -251,8 +248,8 @@ class SlotOptions:
     def take(self, index: Ints) -> SlotOptions:
         """The slot with some of its options."""
         return replace(
-            self, factors=self.factors[index], post=self.post[index], kind=self.kind[index],
-            prices=self.prices[:, index], luts=self.luts[:, index], bram18=self.bram18[:, index],
+            self, factors=self.factors[index], post=self.post[index], prices=self.prices[:, index],
+            luts=self.luts[:, index], bram18=self.bram18[:, index],
         )  # fmt: skip
 
     def only(self, i: int) -> SlotOptions:
@@ -267,7 +264,7 @@ class SlotOptions:
         return Chunk(
             unit=slot.unit,
             role=slot.role,
-            lanes=self.kinds[int(self.kind[i])],
+            lanes=self.lane_kind,
             unroll=unroll,
             weight_bits=slot.weight_bits,
             post_lanes=post,
@@ -288,7 +285,8 @@ def useful(factors: tuple[int, ...], bounds: set[int]) -> list[int]:
 
 def slot_options(slot: Slot, network: Network, board: Board, machine: Machine, options: Options) -> SlotOptions:
     """Every unrolling of the declared factors whose chunk fits on the board alone."""
-    if not lane_kinds(slot, board):
+    lanes = lanes_of(slot, board, options.objective)
+    if not lanes:
         raise _no_lanes(slot, network, board)
     limit = usable(board, options.max_lut, options.max_dsp, options.max_bram36)
     nests = [network.layers[i].nest for i in slot.layers]
@@ -311,12 +309,12 @@ def slot_options(slot: Slot, network: Network, board: Board, machine: Machine, o
             axes[0] = [g for g in axes[0] if g <= 16]
         table = np.stack([a.reshape(-1) for a in np.meshgrid(*map(np.array, axes), indexing="ij")], axis=1)
     works = tuple(dict.fromkeys(work_of(network, network.layers[i], 1) for i in slot.layers))
-    return priced(slot, works, table.astype(np.int64), board, machine, limit)
+    return priced(slot, lanes, works, table.astype(np.int64), board, machine, limit)
 
 
 def _no_lanes(slot: Slot, network: Network, board: Board) -> NashcError:
-    alone = (network.layers[i] for i in slot.layers if not lane_kinds(_slot(network, slot.unit, slot.role, [i]), board))
-    layer = next(alone, network.layers[slot.layers[0]])
+    alone = (i for i in slot.layers if not lanes_of(_slot(network, slot.unit, slot.role, [i]), board, "fps"))
+    layer = network.layers[next(alone, slot.layers[0])]
     widest = lane_of(board, LANE_KINDS[slot.unit][-1])
     most = f"{widest.activation_bits}-bit activations"
     found = f"reads {slot.activation_bits} bits"
@@ -331,46 +329,44 @@ def _no_lanes(slot: Slot, network: Network, board: Board) -> NashcError:
 
 
 def priced(
-    slot: Slot, works: tuple[Work, ...], table: Ints, board: Board, machine: Machine, limit: Resources
+    slot: Slot, kind: str, works: tuple[Work, ...], table: Ints, board: Board, machine: Machine, limit: Resources
 ) -> SlotOptions:
-    kinds = lane_kinds(slot, board)
-    table, post = _with_post_lanes(table[table.prod(axis=1) <= most_lanes(board, kinds, limit)])
+    """The unrollings of a table on lanes of a kind, with their costs: those whose chunk fits on the board alone."""
+    table, post = _with_post_lanes(table[table.prod(axis=1) <= most_lanes(board, [kind], limit)])
     lanes, outputs = table.prod(axis=1), table[:, [0, 1, 3, 4]].prod(axis=1)
     reduction = table[:, [2, 5, 6]].prod(axis=1)
     overhead = chunk_overhead(board, post, outputs)[0]
     fixed = post * (0 if slot.unit is Unit.VECTOR else board.template.dsp_per_output_lane)
-    in_pairs = lanes * packable(table[:, 1], slot.symmetric)
-    prices = []
-    for kind in kinds:
-        if kind == MAC_LANES:
-            fabric, packed, plain = (lane_luts(board.lanes[k], reduction) for k in MAC_KINDS)
-            rows = []
-            for price in DUAL_PRICES:
-                alone = np.minimum(fabric, plain + price)
-                paired = np.minimum(alone, packed + price / 2)
-                rows.append(overhead + price * fixed + in_pairs * paired + (lanes - in_pairs) * alone)
-            prices.append(np.stack(rows))
-        else:
-            luts = overhead + lanes * lane_luts(board.lanes[kind], reduction)
-            used = fixed + np.ceil(lanes * board.lanes[kind].dsp_per_lane)
-            prices.append(np.stack([luts + price * used for price in DUAL_PRICES]))
-    costs = np.concatenate(prices, axis=1)
-    luts, bram18 = (np.tile(part, len(kinds)) for part in _buffers(slot, works, table, post, board))
+    mixed, rows = MIXED_LANES.get(kind), []
+    if mixed is None:
+        luts = overhead + lanes * lane_luts(board.lanes[kind], reduction)
+        used = fixed + np.ceil(lanes * board.lanes[kind].dsp_per_lane)
+        rows = [luts + price * used for price in DUAL_PRICES]
+    else:
+        fabric, plain, packed = (
+            lane_luts(board.lanes[own], reduction) for own in (mixed.fabric, mixed.plain, mixed.packed or mixed.plain)
+        )
+        in_pairs = lanes * packable(table[:, 1], slot.symmetric) if mixed.packed else lanes * 0
+        for price in DUAL_PRICES:
+            alone = np.minimum(fabric, plain + price)
+            paired = np.minimum(alone, packed + price / 2)
+            rows.append(overhead + price * fixed + in_pairs * paired + (lanes - in_pairs) * alone)
+    costs = np.stack(rows)
+    luts, bram18 = _buffers(slot, works, table, post, board)
     limits = np.array([limit.lut + p * limit.dsp for p in DUAL_PRICES])[:, None]
     keep = np.flatnonzero((costs + luts.min(axis=0) <= limits).all(axis=0) & (bram18.min(axis=0) <= limit.bram18))
-    row, kind_of = keep % len(table), keep // len(table)
     return SlotOptions(
-        slot, board, machine, kinds, table[row], post[row], kind_of, costs[:, keep], luts[:, keep], bram18[:, keep]
+        slot, board, machine, kind, table[keep], post[keep], costs[:, keep], luts[:, keep], bram18[:, keep]
     )
 
 
-def most_lanes(board: Board, kinds: tuple[str, ...], limit: Resources) -> int:
-    """A bound of the lanes of one chunk: what the LUTs hold, and for mac two on each DSP."""
+def most_lanes(board: Board, kinds: Sequence[str], limit: Resources) -> int:
+    """A bound of the lanes of one chunk: what the LUTs hold, and those on DSPs."""
 
     def most(kind: str) -> float:
-        lane = lane_of(board, kind)
-        luts = limit.lut / min(lane.lut_scalar, lane.lut_tree)
-        return luts + 2 * limit.dsp if kind == MAC_LANES else luts
+        lane, mixed = lane_of(board, kind), MIXED_LANES.get(kind)
+        on_each = 0 if mixed is None else 2 if mixed.packed else 1
+        return limit.lut / min(lane.lut_scalar, lane.lut_tree) + on_each * limit.dsp
 
     return int(max(most(kind) for kind in kinds))
 

@@ -119,19 +119,19 @@ class Survey:
 
     def _table(self, parts: Sequence[SlotOptions]) -> Table:
         """All options of the parts, each once, with buffers for the most second operands of any."""
-        first, kinds = parts[0], parts[0].kinds
+        first = parts[0]
         slot = replace(
             first.slot,
             activation_bits=max(p.slot.activation_bits for p in parts),
             extra_bits=max(p.slot.extra_bits for p in parts),
             symmetric=all(p.slot.symmetric for p in parts),
         )
-        rows = np.concatenate([np.column_stack([p.factors, p.post, p.kind]) for p in parts if p.kinds == kinds])
+        rows = np.concatenate([np.column_stack([p.factors, p.post]) for p in parts if p.lane_kind == first.lane_kind])
         wanted = {tuple(row) for row in rows.tolist()}
         unrollings = np.unique(rows[:, :7], axis=0)
         limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
-        options = priced(slot, (), unrollings, self.board, first.machine, limit)
-        keys = np.column_stack([options.factors, options.post, options.kind]).tolist()
+        options = priced(slot, first.lane_kind, (), unrollings, self.board, first.machine, limit)
+        keys = np.column_stack([options.factors, options.post]).tolist()
         options = options.take(np.flatnonzero([tuple(key) in wanted for key in keys]))
         return Table(options, slot_costs(options, range(len(options.luts))))
 

@@ -18,7 +18,6 @@ from nashc.hw.energy import layer_pj, operation_pj
 from nashc.hw.latency import Site, array_depth, drain_cycles, issue_cycles, layer_cycles, reduction_taps
 from nashc.hw.machine import pages
 from nashc.hw.resources import (
-    MAC_LANES,
     BufferPort,
     chunk_buffers,
     chunk_overhead,
@@ -27,7 +26,7 @@ from nashc.hw.resources import (
     lane_luts,
     machine_of,
     memory_resources,
-    split_mac_lanes,
+    split_lanes,
 )
 from nashc.hw.schedule import Lifetime, Task, latency, occupancy, periodic
 from nashc.hw.tiles import TILE_DIMS, Extents, Tiles, fits, weight_tile_bits
@@ -51,7 +50,7 @@ BUFFERS = chunk_buffers(
     BOARD, SETTING["post_lanes"], UNROLL, BITS["weight"], BITS["residual"], tuple(SETTING["buffer_kib"])
 )
 CHUNK = Chunk(
-    Unit.CONV, "all", MAC_LANES, UNROLL, BITS["weight"], SETTING["post_lanes"], BUFFERS, SETTING["dram_bits"],
+    Unit.CONV, "all", "mac", UNROLL, BITS["weight"], SETTING["post_lanes"], BUFFERS, SETTING["dram_bits"],
     extra_bits=BITS["residual"],
 )  # fmt: skip
 SITE = Site(UNROLL, CHUNK.dram_bits, MACHINE, Placement((True, False), output=False, weights=True))
@@ -120,7 +119,7 @@ def test_slots():
 def test_resources():
     dsp = SETTING["dsp"]
     used = chunk_resources(BOARD, (CHUNK,), dsp)[0]
-    lanes = split_mac_lanes(BOARD, (CHUNK,), dsp - fixed_dsp(BOARD, CHUNK))[0]
+    lanes = split_lanes(BOARD, (CHUNK,), dsp - fixed_dsp(BOARD, CHUNK))[0]
     assert lanes.plain_dsp == 0
     assert EXAMPLE["resources"] == {
         "packed_pairs": lanes.packed_pairs,

@@ -11,10 +11,11 @@ from nashc.board import board_names, load_board
 from nashc.core.design import Chunk, Resources
 from nashc.core.loops import Unroll
 from nashc.core.network import Unit
+from nashc.hw.energy import operation_pj
 from nashc.hw.machine import PARTIAL_SUM_BITS
 from nashc.hw.resources import (
     ACTIVATION_BITS,
-    MAC_LANES,
+    MIXED_LANES,
     BufferPort,
     buffer_ports,
     buffer_resources,
@@ -24,7 +25,9 @@ from nashc.hw.resources import (
     lane_ffs,
     lane_luts,
     machine_of,
-    split_mac_lanes,
+    multiplied_share,
+    packable,
+    split_lanes,
 )
 
 BOARDS = [load_board(name) for name in board_names()]
@@ -105,7 +108,7 @@ def test_buffers_hold_their_halves_and_take_every_access(board, unroll, post_lan
             assert 2 * half <= count * COLUMN_BITS * COLUMN_WORDS
             assert count % port.memories == 0
             assert (count // port.memories) * COLUMN_BITS >= max(width)
-    chunk = Chunk(Unit.CONV, "all", MAC_LANES, unroll, weight_bits, post_lanes, buffers, 8, extra_bits)
+    chunk = Chunk(Unit.CONV, "all", "mac", unroll, weight_bits, post_lanes, buffers, 8, extra_bits)
     assert buffer_resources(board, chunk) == Resources(lut=lut, lutram=lutram, ff=ff, bram18=bram18)
 
 
@@ -146,16 +149,72 @@ def test_a_chunk_without_weights_has_no_weight_buffer():
 def mac_chunk(k, symmetric):
     unroll = Unroll(k=k, c=8)
     buffers = chunk_buffers(BOARD, 16, unroll, 8, 0, (8, 8, 16))
-    return Chunk(Unit.CONV, "all", MAC_LANES, unroll, 8, 16, buffers, 8, symmetric=symmetric)
+    return Chunk(Unit.CONV, "all", "mac", unroll, 8, 16, buffers, 8, symmetric=symmetric)
 
 
 def test_only_symmetric_weights_and_even_k_share_a_dsp():
     dsp = 40
-    assert split_mac_lanes(BOARD, (mac_chunk(16, True),), dsp)[0].packed_pairs == dsp
+    assert split_lanes(BOARD, (mac_chunk(16, True),), dsp)[0].packed_pairs == dsp
     for chunk in (mac_chunk(16, False), mac_chunk(15, True)):
-        lanes = split_mac_lanes(BOARD, (chunk,), dsp)[0]
+        lanes = split_lanes(BOARD, (chunk,), dsp)[0]
         assert (lanes.packed_pairs, lanes.plain_dsp) == (0, dsp)
         assert lanes.lut == chunk.unroll.lanes - dsp
+
+
+@st.composite
+def mixed_chunks(draw):
+    lanes = draw(st.sampled_from([*MIXED_LANES, "adder"]))
+    unroll = Unroll(k=draw(st.integers(1, 4)), c=draw(st.sampled_from([1, 2, 5])))
+    unit = {"shift_mac": Unit.SHIFT, "adder": Unit.ADDER}.get(lanes, Unit.CONV)
+    chunk = replace(mac_chunk(2, draw(st.booleans())), unit=unit, lanes=lanes, unroll=unroll)
+    return replace(chunk, post_lanes=1)
+
+
+@given(st.lists(mixed_chunks(), min_size=1, max_size=3), st.integers(0, 30))
+def test_dsps_go_where_they_save_most_luts(chunks, dsp):
+    """Of all ways to put lanes on the DSPs none takes fewer LUTs."""
+    splits = split_lanes(BOARD, tuple(chunks), dsp)
+    assert [split is None for split in splits] == [chunk.lanes == "adder" for chunk in chunks]
+
+    def luts(chunk, pairs, singles):
+        mixed, reduction = MIXED_LANES[chunk.lanes], chunk.unroll.reduction
+        costs = [lane_luts(BOARD.lanes[kind], reduction) for kind in (mixed.fabric, mixed.plain)]
+        both = 2 * lane_luts(BOARD.lanes[mixed.packed], reduction) if pairs else 0
+        return (chunk.unroll.lanes - 2 * pairs - singles) * costs[0] + singles * costs[1] + pairs * both
+
+    least = {0: 0.0}  # LUTs by DSPs used
+    for chunk in chunks:
+        if chunk.lanes == "adder":
+            continue
+        lanes = chunk.unroll.lanes
+        paired = MIXED_LANES[chunk.lanes].packed and packable(chunk.unroll.k, chunk.symmetric)
+        ways = [(p, s) for p in range(lanes // 2 + 1 if paired else 1) for s in range(lanes - 2 * p + 1)]
+        sums = [(used + p + s, cost + luts(chunk, p, s)) for used, cost in least.items() for p, s in ways]
+        least = {n: min(cost for used, cost in sums if used == n) for n in {used for used, _ in sums} if n <= dsp}
+    found = [
+        (luts(chunk, split.packed_pairs, split.plain_dsp), split.packed_pairs + split.plain_dsp)
+        for chunk, split in zip(chunks, splits, strict=True)
+        if split is not None
+    ]
+    assert sum(used for _, used in found) <= dsp
+    assert sum(cost for cost, _ in found) == pytest.approx(min(least.values()))
+
+
+def test_shift_lanes_on_dsps_are_counted_there_and_multiply():
+    """Beside a chunk whose lanes leave DSPs over, a shift chunk has the rest, at the energy of a multiplier."""
+    shift = replace(mac_chunk(16, True), unit=Unit.SHIFT, lanes="shift_mac", weight_bits=4)
+    conv, least = mac_chunk(16, True), fixed_dsp(BOARD, mac_chunk(16, True)) + fixed_dsp(BOARD, shift)
+    for dsp, taken in ((least, 0), (least + 64, 0), (least + 128, 0), (least + 160, 32), (least + 1000, 128)):
+        used = chunk_resources(BOARD, (conv, shift), dsp)
+        assert used[1].dsp == fixed_dsp(BOARD, shift) + taken
+        assert multiplied_share(BOARD, shift, used[1]) == taken / 128
+        assert multiplied_share(BOARD, conv, used[0]) == 0
+        in_luts = chunk_resources(BOARD, (conv, replace(shift, lanes="shift")), dsp)[1]
+        saved = lane_luts(BOARD.lanes["shift"], 8) - lane_luts(BOARD.lanes["shift_dsp"], 8)
+        assert in_luts.lut - used[1].lut == pytest.approx(taken * saved, abs=1)
+    assert operation_pj(BOARD.energy, Unit.SHIFT, 4, 0.25) == pytest.approx(
+        0.75 * BOARD.energy.shift_pj + 0.25 * BOARD.energy.conv8_pj
+    )
 
 
 def test_what_symmetric_weights_save():

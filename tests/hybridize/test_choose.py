@@ -52,23 +52,20 @@ def typed(draw):
 @settings(deadline=None)
 @given(typed(), st.integers(0, 10**9), st.sampled_from([None, 0, 10, 300]), st.sampled_from([None, 20_000]))
 def test_least_cycles_is_a_linear_program(case, fixed, most_dsp, most_lut):
-    """Minimise t with x of the 8-bit products in LUTs and the rest on DSPs, two a cycle on each."""
+    """Minimise t with shares of each type's work in LUTs and on DSPs, all of them busy all the time."""
     given, names = case
     options = Options(max_dsp=most_dsp, max_lut=most_lut)
     limit = usable(BOARD, most_lut, most_dsp, None)
-    conv8 = fixed + sum(layer.macs for layer, n in zip(given, names, strict=True) if n == "conv8")
-    others = sum(layer.macs * lane_price(n, BOARD) for layer, n in zip(given, names, strict=True) if n != "conv8")
-    price = lane_price("conv8", BOARD)
-    most = (others + conv8 * price) / limit.lut  # cycles, all in LUTs: the unit of t
+    work = [("conv8", fixed), *((n, layer.macs) for layer, n in zip(given, names, strict=True))]
+    in_luts = np.array([macs * lane_price(n, BOARD) for n, macs in work]) / limit.lut  # cycles
+    on_dsps = np.array([macs * (TYPES.get(n).terms if "shift" in n else 0.5) for n, macs in work])
+    most, count = in_luts.sum(), len(work)  # all in LUTs: the unit of t
     solved = scipy.optimize.linprog(
-        c=[1.0, 0.0, 0.0],  # t, and the shares of the products in LUTs and on DSPs
-        A_ub=[
-            [-1.0, conv8 * price / limit.lut / most, 0.0],
-            [-2.0 * limit.dsp, 0.0, conv8 / most],
-        ],
-        b_ub=[-others / limit.lut / most, 0.0],
-        A_eq=[[0.0, 1.0, 1.0]],
-        b_eq=[1.0],
+        c=[1.0, *[0.0] * 2 * count],  # t, then the shares in LUTs and on DSPs
+        A_ub=[[-1.0, *in_luts / most, *[0.0] * count], [-float(limit.dsp), *[0.0] * count, *on_dsps / most]],
+        b_ub=[0.0, 0.0],
+        A_eq=np.hstack([np.zeros((count, 1)), np.eye(count), np.eye(count)]),
+        b_eq=np.ones(count),
     )
     assert solved.success
     assert least_cycles(given, names, fixed, BOARD, options) == pytest.approx(solved.x[0] * most, rel=1e-5)

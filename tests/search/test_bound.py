@@ -45,6 +45,11 @@ def alone(slot, i):
     )
 
 
+def value_of(search, made):
+    parts = search.resources(made.accelerator)
+    return objective_of(search.options.objective, search.network, search.board, search.machine, made, parts)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @settings(max_examples=30, deadline=None)
 @given(st.data(), st.integers(0, 10**9))
@@ -64,7 +69,7 @@ def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed)
     for tables in accelerators(search, node, chance, 3):
         start = relaxed_for(objective, tables, tables.room, integer=True)
         for made in [*plans(tables, chance), planned_for(objective, tables, start, TRIES)]:
-            values.append(objective_of(objective, search.network, search.board, search.machine, made))
+            values.append(value_of(search, made))
     assume(values)
     least = min(values)
     assert node.bound <= least * (1 + 1e-9)
@@ -74,7 +79,10 @@ def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed)
         for tables in accelerators(search, node, chance, 1):
             start = relaxed_for(objective, tables, tables.room, integer=True)
             made = planned_for(objective, tables, start, TRIES)
-            least = min(least, objective_of(objective, search.network, search.board, search.machine, made))
+            least = min(
+                least,
+                value_of(search, made),
+            )
         assert node.bound <= least * (1 + 1e-9)
     if objective == "fps":
         search.sharpen(node, least * chance.choice([0.9, 1.0, 1.1]))
@@ -134,9 +142,7 @@ def test_with_a_limit_of_latency_no_node_is_above_a_plan_that_keeps_it(search, s
         made += [*plans(tables, chance), planned_for(objective, tables, start, TRIES)]
     assume(made)
     latest = chance.choice(made).latency
-    values = [
-        objective_of(objective, search.network, search.board, search.machine, m) for m in made if m.latency <= latest
-    ]
+    values = [value_of(search, m) for m in made if m.latency <= latest]
     search.options = replace(search.options, max_latency_ms=latest / search.board.clock_mhz / 1e3)
     node.interval = 0
     assert search.rebound(node)

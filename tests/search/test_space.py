@@ -11,8 +11,8 @@ from nashc.core.loops import LoopNest
 from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.core.options import Options
 from nashc.errors import NashcError
-from nashc.hw.resources import MAC_LANES, buffer_resources, chunk_resources, machine_of
-from nashc.search.space import DUAL_PRICES, lane_kinds, most_lanes, partitions, slot_options
+from nashc.hw.resources import buffer_resources, chunk_resources, machine_of
+from nashc.search.space import DUAL_PRICES, lanes_of, most_lanes, partitions, slot_options
 
 BOARD = load_board("fpga-pynq-z2")
 MACHINE = machine_of(BOARD)
@@ -34,29 +34,30 @@ def only_slot(net):
 
 
 @pytest.mark.parametrize(
-    ("unit", "weight_bits", "activation_bits", "kinds"),
+    ("unit", "weight_bits", "activation_bits", "kind"),
     [
-        (Unit.ADDER, 6, 6, ("adder6",)),
-        (Unit.ADDER, 6, 8, ("adder",)),
-        (Unit.ADDER, 8, 6, ("adder",)),
-        (Unit.SHIFT, 4, 8, ("shift",)),
-        (Unit.SHIFT, 5, 8, ("shift5",)),
-        (Unit.CONV, 4, 8, ("lut8x4", MAC_LANES)),
-        (Unit.CONV, 5, 8, (MAC_LANES,)),
+        (Unit.ADDER, 6, 6, "adder6"),
+        (Unit.ADDER, 6, 8, "adder"),
+        (Unit.ADDER, 8, 6, "adder"),
+        (Unit.SHIFT, 4, 8, "shift_mac"),
+        (Unit.SHIFT, 5, 8, "shift5"),
+        (Unit.CONV, 4, 8, "mac4"),
+        (Unit.CONV, 5, 8, "mac"),
     ],
 )
-def test_lanes_hold_weights_and_activations(unit, weight_bits, activation_bits, kinds):
+def test_lanes_hold_weights_and_activations(unit, weight_bits, activation_bits, kind):
     slot = only_slot(network(unit, Weights("w", weight_bits), activation_bits=activation_bits))
-    assert lane_kinds(slot, BOARD) == kinds
+    assert lanes_of(slot, BOARD, "fps") == kind
+    assert lanes_of(slot, BOARD, "energy") == ("shift" if kind == "shift_mac" else kind)
 
 
 def test_one_layer_with_wide_activations_widens_the_chunk():
     net = network(Unit.ADDER, Weights("a", 6), Weights("b", 6), activation_bits=6)
-    assert lane_kinds(only_slot(net), BOARD) == ("adder6",)
+    assert lanes_of(only_slot(net), BOARD, "fps") == "adder6"
     wide = replace(net, tensors=tuple(replace(t, bits=8) if t.name == "t1" else t for t in net.tensors))
-    assert lane_kinds(only_slot(wide), BOARD) == ("adder",)
+    assert lanes_of(only_slot(wide), BOARD, "fps") == "adder"
     output = replace(net, tensors=tuple(replace(t, bits=8) if t.name == "t2" else t for t in net.tensors))
-    assert lane_kinds(only_slot(output), BOARD) == ("adder6",)
+    assert lanes_of(only_slot(output), BOARD, "fps") == "adder6"
 
 
 @pytest.mark.parametrize(("weight_bits", "activation_bits"), [(16, 8), (8, 16)])
@@ -109,5 +110,7 @@ def test_no_chunk_that_fits_has_more_lanes_than_the_bound():
     net = network(Unit.CONV, Weights("w", 4))
     options = slot_options(only_slot(net), net, BOARD, MACHINE, Options())
     limit = chunk_resources(BOARD, (options.chunk(0, 0, 8),), 200)[0]
-    for kinds, lanes in ((("lut8x4",), limit.lut / 64.4), ((MAC_LANES,), limit.lut / 147.5 + 2 * limit.dsp)):
-        assert most_lanes(BOARD, kinds, limit) == int(lanes)
+    each = {"mac4": (64.4, 2), "mac": (147.5, 2), "shift_mac": (42.9, 1), "shift": (42.9, 0), "adder": (21.9, 0)}
+    for kind, (luts, on_a_dsp) in each.items():
+        assert most_lanes(BOARD, [kind], limit) == int(limit.lut / luts + on_a_dsp * limit.dsp)
+    assert most_lanes(BOARD, list(each), limit) == max(most_lanes(BOARD, [kind], limit) for kind in each)
