@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nashc.board import board_names, load_board
@@ -170,6 +170,7 @@ def mixed_chunks(draw):
     return replace(chunk, post_lanes=1)
 
 
+@settings(deadline=None)
 @given(st.lists(mixed_chunks(), min_size=1, max_size=3), st.integers(0, 30))
 def test_dsps_go_where_they_save_most_luts(chunks, dsp):
     """Of all ways to put lanes on the DSPs none takes fewer LUTs."""
