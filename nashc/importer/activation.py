@@ -155,12 +155,14 @@ def _evaluate(node: ir.Node, values: dict[ir.Value, Grid]) -> Grid | None:
     """The node's result on the grid, or None if it is no function of one element."""
     if node.domain not in ("", "ai.onnx") or len(node.outputs) != 1:
         return None
-    operands = [_operand(v, values) for v in node.inputs if v is not None]
     with np.errstate(all="ignore"):
         if node.op_type in SINGLE:
             return _single(node, values)
         if is_op(node, "Clip", "HardSigmoid") and node.inputs[0] in values:
             return _parametrised(node, values[node.inputs[0]])
+        if len(node.inputs) > 2:  # before operands are looked at: a Concat has thousands, for each of which it is asked
+            return None
+        operands = [_operand(v, values) for v in node.inputs if v is not None]
         if any(o is None for o in operands):
             return None
         if node.op_type in _UNARY and len(operands) == 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from nashc.core.loops import LoopNest
@@ -26,6 +28,7 @@ class Builder:
         self._stored: dict[ir.Value, str] = {}
         self._relaid: dict[tuple[str, tuple[int, ...], Axes], str] = {}
         self._names: set[str] = set()
+        self._sources: dict[tuple[ir.Node, ...], tuple[str, ...]] = {}
 
     def has(self, value: ir.Value) -> bool:
         """Some tensor already holds the value."""
@@ -87,8 +90,10 @@ class Builder:
         work: int = 0,
     ) -> None:
         """Append one layer for `node`, which `nodes` follow."""
-        members = nodes or [node]
-        names = [name for n in [*members, *constant_side(members)] for name in sources(n)]
+        members = tuple(nodes or [node])
+        if members not in self._sources:  # a Concat of thousands is as many layers
+            names = (name for n in (*members, *constant_side(members)) for name in sources(n))
+            self._sources[members] = tuple(dict.fromkeys(names))
         self.layers.append(
             Layer(
                 self._unique_layer(node.name or node.op_type),
@@ -99,7 +104,7 @@ class Builder:
                 output,
                 weights,
                 activation,
-                tuple(dict.fromkeys(names)),
+                self._sources[members],
                 scattered,
                 note,
                 work,
@@ -144,7 +149,7 @@ def unique(base: str, taken: set[str] | dict[str, Tensor]) -> str:
     return name
 
 
-def constant_side(nodes: list[ir.Node]) -> list[ir.Node]:
+def constant_side(nodes: Sequence[ir.Node]) -> list[ir.Node]:
     """Nodes that prepare the constants of `nodes`, such as the DequantizeLinear of a weight."""
     found: dict[ir.Node, None] = {}
     pending = [v for node in nodes for v in node.inputs]
