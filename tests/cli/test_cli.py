@@ -130,7 +130,10 @@ def test_target_may_be_a_file(tmp_path, capsys):
 
 def test_explain_space(capsys):
     assert run(["compile", MNIST, "--target", TARGET, "--explain-space"]) == 0
-    assert "accelerator space" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "accelerator space" in shown
+    assert "conv on mac lanes" in shown
+    assert "lanes on DSPs and in LUTs: mac dsp + dsp_packed + lut8x8" in shown
 
 
 def test_host_nodes(with_host, capsys):
