@@ -37,6 +37,11 @@ class MixedLanes:
     plain: str
     packed: str = ""
 
+    @property
+    def on_a_dsp(self) -> int:
+        """Lanes on one DSP at the most."""
+        return 2 if self.packed else 1
+
 
 MIXED_LANES = {
     "mac": MixedLanes("lut8x8", "dsp", "dsp_packed"),

@@ -18,11 +18,11 @@ import numpy as np
 from nashc.board import Board
 from nashc.core.network import Layer, Network, Unit, Weights
 from nashc.core.options import Options
-from nashc.hw.resources import usable
+from nashc.hw.resources import MIXED_LANES, MixedLanes, usable
 from nashc.hybridize.layer_types import TYPES, LayerType
 
-LANES = {"conv8": "lut8x8", "conv4": "lut8x4"}
-"""Lane in LUTs of the convolutions; shift types have the shift lane, once for each term."""
+LANES = {"conv8": "mac", "conv4": "mac4"}
+"""Lanes of the convolutions; shift types have those of shifts, once for each term."""
 MOST_KINDS = 2
 """Types in a mixture, for dense and for depthwise layers each."""
 PRICES_OF_LOSS = np.concatenate([[0.0], np.geomspace(1e-3, 1e6, 73)])
@@ -107,10 +107,7 @@ def _trades(
 
 def lane_price(name: str, board: Board) -> float:
     """LUTs that a multiply-accumulate (or what replaces it) takes in one cycle, its lanes in trees."""
-    kind = TYPES.get(name)
-    if kind.unit is Unit.SHIFT:
-        return board.lanes["shift"].lut_tree * kind.terms
-    return board.lanes[LANES[name]].lut_tree
+    return board.lanes[_lanes(name).fabric].lut_tree * TYPES.get(name).terms
 
 
 def least_cycles(
@@ -132,10 +129,12 @@ def least_cycles(
 
 
 def dsp_price(name: str) -> float:
-    """DSPs that a multiply-accumulate takes in one cycle where none of it is in LUTs: two products share one, two terms
-    of a shift weight do not."""
-    kind = TYPES.get(name)
-    return float(kind.terms) if kind.unit is Unit.SHIFT else 0.5
+    """DSPs that a multiply-accumulate (or what replaces it) takes in one cycle where none of it is in LUTs."""
+    return TYPES.get(name).terms / _lanes(name).on_a_dsp
+
+
+def _lanes(name: str) -> MixedLanes:
+    return MIXED_LANES["shift_mac" if TYPES.get(name).unit is Unit.SHIFT else LANES[name]]
 
 
 def retyped(network: Network, choice: Mapping[str, LayerType]) -> Network:

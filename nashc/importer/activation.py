@@ -163,12 +163,13 @@ def _evaluate(node: ir.Node, values: dict[ir.Value, Grid]) -> Grid | None:
         if len(node.inputs) > 2:  # before operands are looked at: a Concat has thousands, for each of which it is asked
             return None
         operands = [_operand(v, values) for v in node.inputs if v is not None]
-        if any(o is None for o in operands):
+        known = [o for o in operands if o is not None]
+        if len(known) < len(operands):
             return None
-        if node.op_type in _UNARY and len(operands) == 1:
-            return _UNARY[node.op_type](operands[0])  # type: ignore[arg-type]
-        if node.op_type in _BINARY and len(operands) == 2:
-            return _BINARY[node.op_type](*operands)  # type: ignore[arg-type]
+        if node.op_type in _UNARY and len(known) == 1:
+            return _UNARY[node.op_type](known[0])
+        if node.op_type in _BINARY and len(known) == 2:
+            return _BINARY[node.op_type](*known)
     return None
 
 

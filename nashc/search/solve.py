@@ -20,7 +20,7 @@ from nashc.core.network import Network, Unit
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import PAGE_BANKS
-from nashc.hw.resources import MIXED_LANES, MixedLanes, chunk_resources
+from nashc.hw.resources import MIXED_LANES, chunk_resources
 from nashc.hw.schedule import latency
 from nashc.search.coarse import bounded_slot
 from nashc.search.finish import design_of, objective_of
@@ -353,7 +353,7 @@ def explain(network: Network, board: Board, options: Options) -> str:
     """The declared space for a network on a board, in words and numbers."""
     search = Search(network, board, options)
     lines, space = ["accelerator space"], search.space
-    mixed: dict[str, MixedLanes] = {}
+    kinds = set()
     batches = space.batches if options.batch is None else (options.batch,)
     for partition in partitions(network):
         sizes = {}
@@ -361,8 +361,7 @@ def explain(network: Network, board: Board, options: Options) -> str:
             table = search.options_of(slot)
             bounded = bounded_slot(table, network, batches[0], search.machine, search.dram_bits, space)
             sizes[f"{slot.name} on {table.lane_kind} lanes"] = (len(bounded.options), len(table))
-            if table.lane_kind in MIXED_LANES:
-                mixed[table.lane_kind] = MIXED_LANES[table.lane_kind]
+            kinds.add(table.lane_kind)
         each = space.accelerators([lean for lean, _ in sizes.values()], space.least_share(search.dram_bits))
         total = each * len(space.memory_eighths) * len(batches)
         parts = ", ".join(f"{name} {lean:,} (of {whole:,})" for name, (lean, whole) in sizes.items())
@@ -370,7 +369,8 @@ def explain(network: Network, board: Board, options: Options) -> str:
             f"  unrollings that none beats in busy time and every resource, at batch {batches[0]}: {parts}; "
             f"about {total:.3g} accelerators"
         )
-    ways = (f"{kind} {' + '.join(filter(None, (m.plain, m.packed, m.fabric)))}" for kind, m in mixed.items())
+    mixed = {kind: (m.plain, m.packed, m.fabric) for kind, m in MIXED_LANES.items() if kind in kinds}
+    ways = (f"{kind} {' + '.join(filter(None, own))}" for kind, own in mixed.items())
     lines += [f"  lanes on DSPs and in LUTs: {', '.join(ways)}"] if mixed else []
     lines.append(f"  channel factors {CHANNEL_FACTORS}, pixel factors {PIXEL_FACTORS}, filter factors 1 or all taps")
     levels = ", ".join("/".join(map(str, BUFFER_LEVELS[level])) for level in space.levels)

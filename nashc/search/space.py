@@ -337,21 +337,19 @@ def priced(
     reduction = table[:, [2, 5, 6]].prod(axis=1)
     overhead = chunk_overhead(board, post, outputs)[0]
     fixed = post * (0 if slot.unit is Unit.VECTOR else board.template.dsp_per_output_lane)
-    mixed, rows = MIXED_LANES.get(kind), []
+    mixed = MIXED_LANES.get(kind)
     if mixed is None:
         luts = overhead + lanes * lane_luts(board.lanes[kind], reduction)
         used = fixed + np.ceil(lanes * board.lanes[kind].dsp_per_lane)
-        rows = [luts + price * used for price in DUAL_PRICES]
+        costs = np.stack([luts + price * used for price in DUAL_PRICES])
     else:
-        fabric, plain, packed = (
-            lane_luts(board.lanes[own], reduction) for own in (mixed.fabric, mixed.plain, mixed.packed or mixed.plain)
-        )
-        in_pairs = lanes * packable(table[:, 1], slot.symmetric) if mixed.packed else lanes * 0
-        for price in DUAL_PRICES:
-            alone = np.minimum(fabric, plain + price)
-            paired = np.minimum(alone, packed + price / 2)
-            rows.append(overhead + price * fixed + in_pairs * paired + (lanes - in_pairs) * alone)
-    costs = np.stack(rows)
+        fabric, plain = (lane_luts(board.lanes[own], reduction) for own in (mixed.fabric, mixed.plain))
+        packed = np.full(len(table), np.inf)
+        if mixed.packed:
+            in_pairs = packable(table[:, 1], slot.symmetric)
+            packed = np.where(in_pairs, lane_luts(board.lanes[mixed.packed], reduction), np.inf)
+        cheapest = (np.minimum(np.minimum(fabric, plain + price), packed + price / 2) for price in DUAL_PRICES)
+        costs = np.stack([overhead + p * fixed + lanes * each for p, each in zip(DUAL_PRICES, cheapest, strict=True)])
     luts, bram18 = _buffers(slot, works, table, post, board)
     limits = np.array([limit.lut + p * limit.dsp for p in DUAL_PRICES])[:, None]
     keep = np.flatnonzero((costs + luts.min(axis=0) <= limits).all(axis=0) & (bram18.min(axis=0) <= limit.bram18))
@@ -365,8 +363,7 @@ def most_lanes(board: Board, kinds: Sequence[str], limit: Resources) -> int:
 
     def most(kind: str) -> float:
         lane, mixed = lane_of(board, kind), MIXED_LANES.get(kind)
-        on_each = 0 if mixed is None else 2 if mixed.packed else 1
-        return limit.lut / min(lane.lut_scalar, lane.lut_tree) + on_each * limit.dsp
+        return limit.lut / min(lane.lut_scalar, lane.lut_tree) + (mixed.on_a_dsp * limit.dsp if mixed else 0)
 
     return int(max(most(kind) for kind in kinds))
 
