@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 import onnx_ir as ir
 
-from nashc.importer.ops import CHANNEL_FIRST, ELEMENTWISE, RELABELLING, is_product, weight_index
-from nashc.passes.graph import is_constant, is_op, static_shape
+from nashc.importer.ops import CHANNEL_FIRST, ELEMENTWISE, REDUCTIONS, RELABELLING, is_product, weight_index
+from nashc.passes.graph import is_constant, is_op, operand, reduced_axes, static_shape
 from nashc.passes.transpose import permutation
 
 Axes = tuple[int, ...]
@@ -29,9 +30,13 @@ class Layout:
         self._axes: dict[ir.Value, Axes] = {}
         self._queue: deque[ir.Node] = deque()
         self._queued: set[ir.Node] = set()
+        self._guesses = False
         for node in graph:
             for value, axes in _fixed(node):
                 self._set(value, axes)
+        self._spread()
+        self._guesses = True
+        self._queue.extend(graph)
         self._spread()
         for value in [*graph.inputs, *(v for node in graph for v in node.outputs)]:
             if value not in self._axes:
@@ -70,8 +75,15 @@ class Layout:
             for source, target, rename in _links(node):
                 if source in self._axes and target not in self._axes:
                     axes = rename(self._axes[source])
-                    if axes is not None:
+                    if axes is not None and (self._guesses or not _is_guess(node, target, axes)):
                         self._set(target, axes)
+
+
+def _is_guess(node: ir.Node, value: ir.Value, axes: Axes) -> bool:
+    """A Reshape says of a map that is one channel on its other side which axis of size 1 that is: others know better
+    whether the map is one channel here, too."""
+    shape = static_shape(value) or ()
+    return is_op(node, *RELABELLING) and max(shape, default=1) > 1 and all(shape[a] == 1 for a in axes)
 
 
 def default_axes(shape: tuple[int, ...]) -> Axes:
@@ -110,6 +122,10 @@ def _fixed(node: ir.Node) -> list[tuple[ir.Value, Axes]]:
             return [(x, (channel_x,)), (y, (rank_y - 1,))]
     if is_op(node, "LayerNormalization"):
         return [(x, (len(static_shape(x) or ()) - 1,))]
+    if is_op(node, *REDUCTIONS):
+        shape, reduced = static_shape(x) or (), reduced_axes(node) or ()
+        left = [a for a in range(1, len(shape)) if a not in reduced]
+        return [(x, (left[0],))] if len(shape) == 4 and len(left) == 1 and 0 not in reduced else []
     return []
 
 
@@ -137,12 +153,22 @@ def _links(node: ir.Node) -> list[Link]:
             (x, y, lambda axes: carry(before, after, axes)),
             (y, x, lambda axes: carry(after, before, axes)),
         ]
+    if is_op(node, *REDUCTIONS):
+        return [(x, y, partial(_left, node))]
     if node.op_type in ELEMENTWISE:
         values = [v for v in (*node.inputs, *node.outputs) if v is not None and v is not y and static_shape(v)]
         by = {v: len(static_shape(v) or ()) - len(static_shape(y) or ()) for v in values}
         computed = [v for v in values if v.const_value is None]
         return [(v, y, _shift(-by[v])) for v in computed] + [(y, v, _shift(by[v])) for v in computed]
     return []
+
+
+def _left(node: ir.Node, axes: Axes) -> Axes | None:
+    """Channel axes after a reduction; None where it sums channels up."""
+    shape, reduced = static_shape(operand(node, 0)) or (), reduced_axes(node) or ()
+    keeps = node.attributes.get_int("keepdims", 1) == 1
+    left = [a for a in range(len(shape)) if keeps or a not in reduced]
+    return tuple(left.index(a) for a in axes) if all(a in left for a in axes) else None
 
 
 def _shift(by: int) -> Callable[[Axes], Axes | None]:

@@ -13,7 +13,7 @@ from nashc.importer.group import Group, stored_bits
 from nashc.importer.layout import Layout, split
 from nashc.importer.nests import Size, pixel_nest
 from nashc.importer.ops import RELABELLING, UNARY, has_weights, is_product
-from nashc.importer.views import same_data
+from nashc.importer.views import in_order, same_data
 from nashc.passes.graph import array, elements, is_op, operand, shape_of, static_shape
 
 ALIGN = 16
@@ -112,7 +112,7 @@ def _plain(b: Builder, group: Group) -> None:
     source = b.read(x) if reorders else b.read_for(x, out)
     size, t = b.layout.size(out), b.tensors[source]
     nest = pixel_nest(size) if reorders or is_op(node, "Slice") else pixel_nest(size, (t.channels, t.rows, t.columns))
-    scattered = reorders or (is_op(node, "Slice") and _slices_short(node, b, t, size))
+    scattered = _slices_short(node, b, t, size) if is_op(node, "Slice") else reorders and not in_order(node, b.layout)
     output = b.define(group.output, size, _bits(b, group, [source]))
     b.emit(node, Unit.VECTOR, nest, [source], output, nodes=group.nodes, scattered=scattered, note="moves data")
 

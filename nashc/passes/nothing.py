@@ -1,4 +1,5 @@
-"""Remove nodes that do nothing at inference: Identity, Dropout, Cast to the same type, Pad by zero, and dead nodes.
+"""Remove nodes that do nothing at inference: Identity, Dropout, Cast to the same type, Pad by zero, Expand before nodes
+that broadcast, and dead nodes.
 
 Requires: shapes inferred. Ensures: none of them is left, except where a graph output would become a graph input.
 """
@@ -10,6 +11,9 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from nashc.passes import provenance
 from nashc.passes.graph import array, bypass, is_op, static_shape
+
+BROADCASTING = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Pow", "Where")
+"""Operators whose operands are each broadcast to the result."""
 
 
 def remove_nothing(model: ir.Model) -> None:
@@ -43,6 +47,8 @@ def _why_nothing(node: ir.Node) -> str:
     if is_op(node, "Pad"):
         pads = node.attributes.get_ints("pads") or array(node.inputs[1] if len(node.inputs) > 1 else None)
         return "Pad by nothing" if pads is not None and not any(pads) else ""
+    if is_op(node, "Expand") and _readers_broadcast(node):
+        return "Expand: what reads it broadcasts"
     if is_op(
         node,
         "Reshape",
@@ -66,6 +72,26 @@ def _why_nothing(node: ir.Node) -> str:
             else ""
         )
     return ""
+
+
+def _readers_broadcast(expand: ir.Node) -> bool:
+    """Every reader has the same result without the Expand."""
+    source, value = expand.inputs[0], expand.outputs[0]
+    if value.is_graph_output() or not value.uses():
+        return False
+    for reader in {use.node for use in value.uses()}:
+        if not is_op(reader, *BROADCASTING):
+            return False
+        shapes = [static_shape(source if v is value else v) for v in reader.inputs if v is not None]
+        out = static_shape(reader.outputs[0])
+        if out is None or any(s is None for s in shapes):
+            return False
+        # not NumPy's broadcast_shapes, which stops at 32 operands
+        rank = max(len(s or ()) for s in shapes)
+        padded = [(1,) * (rank - len(s or ())) + (s or ()) for s in shapes]
+        if tuple(max(sizes) for sizes in zip(*padded, strict=True)) != out:
+            return False
+    return True
 
 
 def _plain(node: ir.Node) -> bool:

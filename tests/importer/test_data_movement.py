@@ -68,6 +68,20 @@ def test_ones_come_and_go_for_nothing(tmp_path, body):
     assert "Flatten" not in ops(result)
 
 
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_the_channels_of_a_gate_that_a_convolution_reads_as_a_row_are_moved(tmp_path, keepdims):
+    """An ECA block: y = x * sigmoid(conv1d(channel means)), its gate spread over the map by an Expand."""
+    body = f"""m = ReduceMean<axes=[2,3],keepdims={keepdims}>(x) r = Reshape(m, row) c = Conv<pads=[2,2]>(r, w)
+              g = Sigmoid(c) b = Reshape(g, gate) s = Shape(x) e = Expand(b, s) y = Mul(x, e)"""
+    shapes = {"row": np.array([1, 1, -1]), "gate": np.array([1, -1, 1, 1])}
+    result = imported(tmp_path, body, "(float[1,32,6,6] x) => (float[1,32,6,6] y)", w=(1, 1, 5), **shapes)
+    assert ops(result) == ["ReduceMean", "Reshape", "Conv", "Reshape", "Mul"]
+    row, conv = result.network.layers[1:3]
+    assert not row.scattered  # the order in memory stays
+    assert conv.nest == LoopNest(1, 1, 1, 1, 32, 1, 5, 1, 32, pad=(0, 2, 0, 2))
+    assert conv.activation == "sigmoid"
+
+
 def test_flatten_that_no_product_reads_moves_data(tmp_path):
     result = imported(tmp_path, "a = Flatten(x) y = Relu(a)", "(float[1,32,6,6] x) => (float[1,1152] y)")
     assert ops(result) == ["Flatten", "Relu"]

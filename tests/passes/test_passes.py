@@ -90,6 +90,22 @@ def test_nothing_is_removed(tmp_path, body):
     assert ops(simplified(tmp_path, net(X8, body))) == ["Relu"]
 
 
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        ("g = GlobalAveragePool(x) s = Shape(x) e = Expand(g, s) y = Mul(x, e)", ["GlobalAveragePool", "Mul"]),
+        ("g = GlobalAveragePool(x) s = Shape(x) e = Expand(g, s) y = Add(e, e)", ["GlobalAveragePool", "Expand", "Add"]),
+        ("g = GlobalAveragePool(x) s = Shape(x) y = Expand(g, s)", ["GlobalAveragePool", "Expand"]),
+        (
+            "g = GlobalAveragePool(x) s = Shape(x) e = Expand(g, s) a = Mul(x, e) b = Relu(e) y = Add(a, b)",
+            ["GlobalAveragePool", "Expand", "Mul", "Relu", "Add"],
+        ),
+    ],
+)
+def test_an_expand_goes_where_all_its_readers_broadcast(tmp_path, body, left):
+    assert ops(simplified(tmp_path, net(X8, body))) == left
+
+
 def test_identity_between_input_and_output_stays(tmp_path):
     assert ops(simplified(tmp_path, net(X8, "y = Identity(x)"))) == ["Identity"]
 
