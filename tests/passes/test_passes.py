@@ -94,7 +94,7 @@ def test_nothing_is_removed(tmp_path, body):
     ("body", "left"),
     [
         ("g = GlobalAveragePool(x) s = Shape(x) e = Expand(g, s) y = Mul(x, e)", ["GlobalAveragePool", "Mul"]),
-        ("g = GlobalAveragePool(x) s = Shape(x) e = Expand(g, s) y = Add(e, e)", ["GlobalAveragePool", "Expand", "Add"]),
+        ("g = GlobalMaxPool(x) s = Shape(x) e = Expand(g, s) y = Add(e, e)", ["GlobalMaxPool", "Expand", "Add"]),
         ("g = GlobalAveragePool(x) s = Shape(x) y = Expand(g, s)", ["GlobalAveragePool", "Expand"]),
         (
             "g = GlobalAveragePool(x) s = Shape(x) e = Expand(g, s) a = Mul(x, e) b = Relu(e) y = Add(a, b)",
