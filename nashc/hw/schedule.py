@@ -9,6 +9,7 @@ time is reached (the dependency graph has no cycle over batches).
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -117,10 +118,9 @@ def _first_fit(tasks: tuple[Task, ...], interval: int) -> list[int] | None:
         starts.append(start)
         begin = start % interval
         end = begin + task.cycles
-        slots.append((begin, min(end, interval)))
+        insort(slots, (begin, min(end, interval)))
         if end > interval:
-            slots.append((0, end - interval))
-        slots.sort()
+            insort(slots, (0, end - interval))
     return starts
 
 
@@ -131,15 +131,17 @@ def _earliest(slots: list[tuple[int, int]], ready: int, cycles: int, interval: i
     time, last = ready, ready + interval
     while time < last:
         at = time % interval
-        blocked = None
-        for begin, end in slots:
-            for shift in (0, interval):
-                if begin + shift < at + cycles and end + shift > at:
-                    until = end + shift - at
-                    blocked = until if blocked is None else max(blocked, until)
-        if blocked is None:
+        end = at + cycles
+        # of the slots that begin before the end, in this period or the next, the last one ends last
+        before = bisect_left(slots, (end - interval,))
+        if before:
+            until = slots[before - 1][1] + interval
+        else:
+            before = bisect_left(slots, (end,))
+            until = slots[before - 1][1] if before else at
+        if until <= at:
             return time
-        time += blocked
+        time += until - at
     return None
 
 
