@@ -47,7 +47,7 @@ def _why_nothing(node: ir.Node) -> str:
     if is_op(node, "Pad"):
         pads = node.attributes.get_ints("pads") or array(node.inputs[1] if len(node.inputs) > 1 else None)
         return "Pad by nothing" if pads is not None and not any(pads) else ""
-    if is_op(node, "Expand") and _readers_broadcast(node):
+    if is_op(node, "Expand") and node.inputs[0] is not None and _readers_broadcast(node.inputs[0], node.outputs[0]):
         return "Expand: what reads it broadcasts"
     if is_op(
         node,
@@ -74,9 +74,8 @@ def _why_nothing(node: ir.Node) -> str:
     return ""
 
 
-def _readers_broadcast(expand: ir.Node) -> bool:
-    """Every reader has the same result without the Expand."""
-    source, value = expand.inputs[0], expand.outputs[0]
+def _readers_broadcast(source: ir.Value, value: ir.Value) -> bool:
+    """Every reader of `value`, to which `source` is expanded, has the same result from `source`."""
     if value.is_graph_output() or not value.uses():
         return False
     for reader in {use.node for use in value.uses()}:

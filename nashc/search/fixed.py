@@ -77,7 +77,7 @@ class Fixed:
                 hint="search the accelerator with the network",
             ) from None  # fmt: skip
         objective = self.options.objective
-        start = relaxed(objective, tables, tables.room, integer=True)
+        start = relaxed(objective, tables, tables.room, integer=False)
         made = planned(objective, tables, start, QUICK)
         if objective == "fps":
             for _ in range(PARTS):
@@ -87,8 +87,7 @@ class Fixed:
         limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
         parts = chunk_resources(self.board, self.accelerator.chunks, limit.dsp)
         value = objective_of(objective, network, self.board, self.machine, made, parts)
-        bound = relaxed_value(objective, tables, relaxed(objective, tables, tables.room, integer=False))
-        bound = min(bound, value) if objective == "fps" else 0.0
+        bound = min(relaxed_value(objective, tables, start), value) if objective == "fps" else 0.0
         certificate = Certificate(
             objective, value, bound, value <= bound, 1, 1, "proven" if value <= bound else "plans"
         )

@@ -57,7 +57,7 @@ def solve(network: Network, board: Board, options: Options, progress: Progress |
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A tuned accelerator, its program solved in integers, with a quick plan and its value."""
+    """A tuned accelerator with a quick plan and its value."""
 
     tuner: Tuner
     tuned: Tuned
@@ -157,10 +157,9 @@ class Search(Nodes):
 
     def trial(self, tuner: Tuner, made: Tuned) -> Trial:
         """A tuned accelerator with a quick plan."""
-        whole = tuner.whole(made)
         tries = HURRIED if self.out_of_time() else QUICK
-        planned = planned_for(self.options.objective, whole.tables, whole.relaxed, tries)
-        return Trial(tuner, whole, planned, self.value(planned))
+        planned = planned_for(self.options.objective, made.tables, made.relaxed, tries)
+        return Trial(tuner, made, planned, self.value(planned))
 
     def tuned(self, node: Node, picks: list[tuple[int, float]]) -> tuple[Tuner, Tuned | None]:
         """A node's best accelerator that is found from its options and parts of the DRAM, and what found it."""
@@ -298,7 +297,7 @@ class Search(Nodes):
                     made = tuner.tuned(Candidate(choice, levels, shares, node.least_pages))
                     if made is None or made.interval / node.batch >= value:
                         continue
-                    whole = tuner.whole(made, exact=True)
+                    whole = tuner.exact(made)
                     bound = whole.interval / node.batch
                     if bound < value:
                         found = planned_for(self.options.objective, whole.tables, whole.relaxed, QUICK, value)

@@ -215,11 +215,10 @@ class Tuner:
                 step //= 2
         return found
 
-    def whole(self, found: Tuned, *, exact: bool = False) -> Tuned:
-        """The same candidate with the program solved in integers: nearer to what a plan reaches, and a bound only if
-        solved to the end (`exact`)."""
+    def exact(self, found: Tuned) -> Tuned:
+        """The same candidate with the program solved in integers, to the end: a bound nearer to what a plan reaches."""
         tables = found.tables
-        least = relaxed(self.objective, tables, tables.room, integer=True, at_least=found.interval, exact=exact)
+        least = relaxed(self.objective, tables, tables.room, integer=True, at_least=found.interval, exact=True)
         return replace(found, relaxed=least)
 
     # options
