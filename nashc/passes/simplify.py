@@ -1,8 +1,8 @@
 """The pipeline of all passes.
 
 Requires: a model as `load` gives it. Ensures: static shapes for one image, constants stored, BatchNormalization and
-Pad folded, no idle nodes; the same function as before (tests compare both in onnxruntime); every source node is
-accounted for by `sources` of a node or by `removed`.
+Pad folded, Concats joined, no idle nodes; the same function as before (tests compare both in onnxruntime); every source
+node is accounted for by `sources` of a node or by `removed`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nashc.ops import DOMAIN as NASHC_DOMAIN
 from nashc.passes import provenance
 from nashc.passes.batchnorm import fold_batchnorm
 from nashc.passes.bind import bind, refuse_fixed_batch
+from nashc.passes.concat import join_concats
 from nashc.passes.infer import infer
 from nashc.passes.nothing import remove_nothing
 from nashc.passes.pad import fold_pads
@@ -47,6 +48,7 @@ def simplify(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model
     infer(model)
     remove_nothing(model)
     merge_transposes(model)
+    join_concats(model)
     fold_pads(model)
     fold_batchnorm(model)
     remove_nothing(model)
