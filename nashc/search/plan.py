@@ -43,9 +43,9 @@ ROOMS = (1.0, 0.9, 0.75, 0.6, 0.4, 0.0)
 """Shares of the memory that the program is given in turn, where nothing is compiled."""
 RACE, RACERS = 0.4, 3
 """Share of the tries that so many first schedules get in a race, from the best of which the rest goes on."""
-HURRIED, QUICK, FURTHER = 10_000, 80_000, 200_000
+HURRIED, QUICK, FURTHER = 10_000, 80_000, 100_000
 """Changes that the local search tries for a plan, and at a time to improve on one."""
-PARTS, WORTHWHILE = 10, 0.995
+PARTS, WORTHWHILE = 15, 0.997
 """So many times plans are improved; again the same one where the last time made its value smaller by that factor."""
 FULL = 100
 """Networks of more layers than this get fewer tries in proportion: each takes longer."""
@@ -111,7 +111,17 @@ def plan_further(tables: Tables, relaxed: Relaxed, known: Planned) -> Planned:
     """A known plan of the tables, or a better one that the local search finds from it."""
     if compiled.library() is None or not tables.switches:
         return known
-    return _descents(tables, relaxed)(known, FURTHER, known.interval, 0) or known
+    return _descents(tables, relaxed)(_state(known, tables), FURTHER, known.interval, 0) or known
+
+
+def plan_near(tables: Tables, relaxed: Relaxed, known: Planned, tries: int) -> Planned | None:
+    """The plan that the local search finds from the switches and the orders of one of a similar accelerator."""
+    if compiled.library() is None or not tables.switches:
+        return None
+    layers = tables.network.layers
+    on = (s.tensor in known.resident if s.tensor else layers[s.layer].name in known.pinned for s in tables.switches)
+    state = frozenset(n for n, is_on in enumerate(on) if is_on), known.groups_of(tables), known.schedule
+    return _descents(tables, relaxed)(state, tries, one_by_one(tables.tasks(frozenset())).interval, 0)
 
 
 def plan_in_order(tables: Tables, relax: Callable[[float], Relaxed]) -> Planned:
@@ -178,23 +188,31 @@ def _by_local_search(tables: Tables, relaxed: Relaxed, tries: int, below: float)
     starts = [finished(tables, relaxed.on, schedule) for schedule in dict.fromkeys(by_rules)]
     starts = sorted(starts, key=lambda p: p.interval * max(1.0, p.peak_pages / max(1, p.memory_pages)))[:RACERS]
     racing = int(tries * RACE)
-    made = [descend(start, racing // len(starts), below, seed) for seed, start in enumerate(starts)]
+    made = [descend(_state(start, tables), racing // len(starts), below, seed) for seed, start in enumerate(starts)]
     found = [p for p in made if p is not None]
     best = min(found or starts[:1], key=lambda p: p.interval)
-    last = descend(best, tries - racing, below, len(starts))
+    last = descend(_state(best, tables), tries - racing, below, len(starts))
     return found if last is None else [*found, last]
 
 
-def _descents(tables: Tables, relaxed: Relaxed) -> Callable[[Planned, int, float, int], Planned | None]:
-    """The local search on an accelerator: (a plan to start from, tries, interval to stay below, seed) to a plan that
-    fits, None where it finds none."""
+State = tuple[frozenset[int], tuple[int, ...], Schedule]
+"""Where the local search starts: switches that are on, URAM groups of a copy of each tensor, and a schedule for the
+orders and periods."""
+
+
+def _state(planned: Planned, tables: Tables) -> State:
+    return planned.on, planned.groups_of(tables), planned.schedule
+
+
+def _descents(tables: Tables, relaxed: Relaxed) -> Callable[[State, int, float, int], Planned | None]:
+    """The local search on an accelerator: (where to start, tries, interval to stay below, seed) to a plan that fits,
+    None where it finds none."""
     native, asked, bound = compiled.library(), compiled.plan_problem(tables), ceil(relaxed.interval)
     assert native is not None
     share = min(1.0, FULL / len(tables.cycles))
 
-    def descend(start: Planned, tries: int, below: float, seed: int) -> Planned | None:
-        state = start.on, start.groups_of(tables), start.schedule
-        found = compiled.plan(native, asked, tables.memory_pages, state, (bound, ceil(below)), int(tries * share), seed)
+    def descend(start: State, tries: int, below: float, seed: int) -> Planned | None:
+        found = compiled.plan(native, asked, tables.memory_pages, start, (bound, ceil(below)), int(tries * share), seed)
         return None if found is None else finished(tables, *found)
 
     return descend

@@ -28,7 +28,7 @@ from nashc.search.memory import Relaxed
 from nashc.search.nodes import Node, Nodes, Progress
 from nashc.search.objectives import planned as planned_for
 from nashc.search.objectives import relaxed_value
-from nashc.search.plan import HURRIED, PARTS, QUICK, WORTHWHILE, Planned, plan_further
+from nashc.search.plan import HURRIED, PARTS, QUICK, WORTHWHILE, Planned, plan_further, plan_near
 from nashc.search.space import (
     BUFFER_LEVELS,
     CHANNEL_FACTORS,
@@ -41,7 +41,7 @@ RELIEF = 1.25
 """How much longer than their bounds the chunks beside the main one are taken to need, in accelerators relieved."""
 WRITTEN_OUT = 2_000
 """A node of at most so many accelerators is written out where that may close its gap."""
-TUNED, RELIEVED, REBALANCED = 10, 4, 3
+TUNED, RELIEVED, ADAPTED = 10, 4, 3
 """Nodes that are tuned; accelerators with quick plans that are relieved; and how often buffers and shares of one are
 chosen again for its plan, before it is improved."""
 SETTLED = 1.0001
@@ -193,14 +193,13 @@ class Search(Nodes):
             return None, float("inf")
         best = min(trials, key=lambda t: t.value)
         promised = {t: (t.value + t.tuned.interval / t.tuner.batch) / 2 for t in trials}
-        fresh = set(trials)
         for count in range(PARTS if self.options.objective == "fps" else 0):
             if not promised or self.out_of_time():
                 break
             self.report("thorough plans", count / PARTS)
             trial = min(promised, key=promised.__getitem__)
             del promised[trial]
-            made = self.rebalanced(trial) if trial in fresh else trial
+            made = self.adapted(trial)
             planned = plan_further(made.tuned.tables, made.tuned.relaxed, made.planned)
             made = replace(made, planned=planned, value=self.value(planned))
             if made.value < trial.value * WORTHWHILE:
@@ -208,20 +207,28 @@ class Search(Nodes):
             best = min(best, made, key=lambda t: t.value)
         return best.planned if best.value < float("inf") else None, best.value
 
-    def rebalanced(self, trial: Trial) -> Trial:
-        """A trial with buffers and shares chosen again for its plan, as often as that gives a better one."""
-        for _ in range(REBALANCED):
-            if self.out_of_time():
+    def adapted(self, trial: Trial) -> Trial:
+        """A trial whose accelerator is changed for its plan, and then the plan for that accelerator, as often as that
+        gives a better one. Buffers and shares are chosen again first, options where that does not help."""
+        for _ in range(ADAPTED):
+            tuner = trial.tuner
+            now = replace(trial.tuned, relaxed=Relaxed(trial.tuned.interval, trial.planned.on))
+            for choose in (tuner.rebalanced, tuner.rechosen):
+                better = None if self.out_of_time() else self.near(trial, choose(now))
+                if better is not None:
+                    trial = better
+                    break
+            else:
                 break
-            tuner, now = trial.tuner, trial.tuned
-            other = tuner.tuned(tuner.rebalanced(replace(now, relaxed=Relaxed(now.interval, trial.planned.on))))
-            if other is None or other.candidate == now.candidate:
-                break
-            again = self.trial(tuner, other)
-            if again.value >= trial.value:
-                break
-            trial = again
         return trial
+
+    def near(self, trial: Trial, candidate: Candidate | None) -> Trial | None:
+        """A trial of another accelerator of the node whose plan, found from that of the first, is better."""
+        other = trial.tuner.tuned(candidate) if candidate not in (None, trial.tuned.candidate) else None
+        planned = plan_near(other.tables, other.relaxed, trial.planned, QUICK) if other else None
+        if planned is None or other is None or (value := self.value(planned)) >= trial.value:
+            return None
+        return Trial(trial.tuner, other, planned, value)
 
     def prove(self, nodes: list[Node], best: Planned, value: float) -> tuple[Planned, float, float, str]:
         """(best plan, its value, a bound over the whole space, why it is no better): the loosest nodes are bounded

@@ -238,7 +238,7 @@ class Tuner:
             made.append(busy)
         return made
 
-    def rechosen(self, found: Tuned, relief: float) -> Candidate | None:
+    def rechosen(self, found: Tuned, relief: float = 1.0) -> Candidate | None:
         """Options and shares chosen again for the plan of a candidate, at its buffer levels."""
         levels = found.candidate.levels
         busy = [b * (1.0 if n == self.main else relief) for n, b in enumerate(self.estimates(found))]

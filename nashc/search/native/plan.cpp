@@ -394,7 +394,8 @@ class Descent {
     Descent(const Problem& problem, i64 room, i64 changes, i64 seed)
         : p(problem), tries(changes), search(problem, room), random{std::uint64_t(seed) * 0x9E3779B97F4A7C15ull + 1} {}
 
-    bool start(const i64* on, const i64* groups, const i64* starts, i64 interval) {
+    // False where the orders of the schedule are impossible below `ceiling`.
+    bool start(const i64* on, const i64* groups, const i64* starts, i64 interval, i64 ceiling) {
         state.order.resize(p.chunks);
         state.stage.resize(p.layers);
         state.cycles.resize(p.layers);
@@ -408,7 +409,10 @@ class Descent {
             std::sort(order.begin(), order.end(), [&](int a, int b) {
                 return std::make_pair(starts[a] % interval, a) < std::make_pair(starts[b] % interval, b);
             });
-        return take(interval);
+        i64 at = interval;
+        while (!take(at))
+            if ((at += i64(double(at) * STRETCH) + 1) >= ceiling) return false;
+        return true;
     }
 
     // The least interval down to `floor`; a plan of `ceiling` or more is of no use.
@@ -500,13 +504,13 @@ class Descent {
 }  // namespace
 
 // The plan of least interval from `floor` to below `ceiling` that about `tries` changes find: at most `room` pages and the
-// URAM. Starts from the switches `on`, the `groups` of each tensor and the schedule `starts` of interval `from`, and leaves
-// its plan there. Returns its interval, 0 if no plan fits; -1 where the first schedule needs a longer interval, -2 if out of
-// memory.
+// URAM. Starts from the switches `on`, the `groups` of each tensor and the orders of the schedule `starts` of interval `from`,
+// which may be one of other cycles, and leaves its plan there. Returns its interval, 0 if no plan fits; -1 where these orders
+// are impossible, -2 if out of memory.
 EXPORT i64 nashc_plan(const Problem* problem, i64 floor, i64 ceiling, i64 from, i64 room, i64 tries, i64 seed, i64* on,
                       i64* groups, i64* starts) try {
     Descent descent(*problem, room, tries, seed);
-    if (!descent.start(on, groups, starts, from)) return -1;
+    if (!descent.start(on, groups, starts, from, ceiling)) return -1;
     descent.run(floor, ceiling);
     const Plan& best = descent.best;
     if (!best.interval) return 0;
