@@ -19,7 +19,7 @@ from nashc.search.mapping import best_mapping
 from nashc.search.memory import least_interval
 from nashc.search.objectives import planned as planned_for
 from nashc.search.objectives import relaxed as relaxed_for
-from nashc.search.plan import QUICK, drawn, plan, plan_further
+from nashc.search.plan import QUICK, drawn, one_by_one, plan, plan_further, plan_near
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hw"))
 from test_schedule import simulate
@@ -71,6 +71,28 @@ def test_a_search_from_a_known_plan_ends_no_worse_and_keeps_only_what_fits(table
     further = plan_further(tables, start, known)
     assert further.interval <= known.interval
     check_fits(further, tables)
+
+
+@settings(max_examples=50, deadline=None)
+@given(searches(), st.integers(0, 10**9), st.integers(0, 12))
+def test_a_plan_near_that_of_another_accelerator_is_one_of_its_own(search, seed, pages):
+    """Other cycles, less or more memory: it fits, and is above its own program; from its own plan it is found again."""
+    chance, nodes = random.Random(seed), search.nodes()
+    assume(nodes)
+    found = [t.accelerator for t in accelerators(search, chance.choice(nodes), chance, 2)]
+    assume(found)
+    first, other = (tables_of(search, a, chance.choice([pages, 2 * pages])) for a in (found[0], found[-1]))
+    known = plan(first, least_interval(first, first.room, integer=False), TRIES)
+    bound = least_interval(other, other.room, integer=False)
+    made = plan_near(other, bound, known, TRIES)
+    if made is not None:
+        assert made.accelerator == other.accelerator
+        assert made.interval >= bound.interval
+        assert fits(made, other)
+    again = plan_near(first, least_interval(first, first.room, integer=False), known, TRIES)
+    if first.switches and known.interval < one_by_one(first.tasks(frozenset())).interval:
+        assert again is not None
+        assert again.interval <= known.interval
 
 
 @settings(max_examples=100, deadline=None)
