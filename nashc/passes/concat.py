@@ -16,12 +16,15 @@ def join_concats(model: ir.Model) -> None:
     """Merge and share Concats, in place."""
     tree: dict[tuple[int, ir.Value], int] = {}  # (a node of the tree, the next operand) -> a node of the tree
     joined: dict[int, ir.Value] = {}  # the operands on the way to a node of the tree, as one value
+    inner: set[ir.Node] = set()
     for node in list(model.graph):
         axis = _axis(node)
         if axis is None:
             continue
-        parts = _merged(model, node, axis)
-        if _inner(node, axis) is not None:
+        parts = _merged(model, node, inner)
+        reader = sole_consumer(node.outputs[0])
+        if reader is not None and _axis(reader) == axis:
+            inner.add(node)
             continue
         at, known, start = -1 - axis, 0, node.outputs[0]
         for count, part in enumerate(parts, 1):
@@ -42,26 +45,20 @@ def _axis(node: ir.Node) -> int | None:
     return axis % len(shape) if shape and (axis := node.attributes.get_int("axis")) is not None else None
 
 
-def _inner(node: ir.Node, axis: int) -> ir.Node | None:
-    """The Concat of that axis which alone reads this one."""
-    reader = sole_consumer(node.outputs[0])
-    return reader if reader is not None and _axis(reader) == axis else None
-
-
-def _merged(model: ir.Model, node: ir.Node, axis: int) -> list[ir.Value]:
-    """The operands, after those of every Concat inside this one have taken its place."""
+def _merged(model: ir.Model, node: ir.Node, inner: set[ir.Node]) -> list[ir.Value]:
+    """The operands, after those of the `inner` Concats, which it alone reads, have taken the place of these."""
     parts: list[ir.Value] = []
-    inner: list[ir.Node] = []
+    gone: list[ir.Node] = []
     for value in node.inputs:
         maker = value.producer() if value is not None else None
-        if maker is not None and _axis(maker) == axis and _inner(maker, axis) is node:
+        if maker is not None and maker in inner:
             parts += [v for v in maker.inputs if v is not None]
-            inner.append(maker)
+            gone.append(maker)
         elif value is not None:
             parts.append(value)
-    if inner:
+    if gone:
         _read(node, parts)
-    for maker in inner:
+    for maker in gone:
         provenance.absorb(node, maker)
         model.graph.remove(maker, safe=True)
     return parts

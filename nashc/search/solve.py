@@ -42,8 +42,8 @@ RELIEF = 1.25
 WRITTEN_OUT = 2_000
 """A node of at most so many accelerators is written out where that may close its gap."""
 TUNED, RELIEVED, ADAPTED = 10, 4, 3
-"""Nodes that are tuned; accelerators with quick plans that are relieved; and how often buffers and shares of one are
-chosen again for its plan, before it is improved."""
+"""Nodes that are tuned; accelerators with quick plans that are relieved; and how often one is changed for its plan
+before that is improved."""
 SETTLED = 1.0001
 """A value so near to its bound is about the best there is: smaller batches may have the same."""
 MOST_COUNTED = 2**63 - 1

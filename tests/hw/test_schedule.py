@@ -10,6 +10,7 @@ from nashc.hw.schedule import (
     Task,
     busy,
     drawn_together,
+    first_fit,
     latency,
     occupancy,
     periodic,
@@ -123,3 +124,20 @@ def test_latency_is_a_simulated_run_of_one_batch(tasks):
                 started[t] = clock
         clock += 1
     assert latency(tasks) == max(done.values())
+
+
+@settings(max_examples=300, deadline=None)
+@given(networks())
+def test_first_fit_takes_the_earliest_free_time(tasks):
+    """Cycle by cycle: between what a task waits for and its start, its chunk is never free for long enough."""
+    made = first_fit(tasks)
+    simulate(made, tasks, (), 3)
+    taken = set()
+    for t, task in enumerate(tasks):
+        ready = max((made.starts[p] + tasks[p].cycles for p in task.after), default=0)
+
+        def cells(start, task=task):
+            return {(task.chunk, (start + c) % made.interval) for c in range(task.cycles)}
+
+        assert all(cells(start) & taken for start in range(ready, made.starts[t]))
+        taken |= cells(made.starts[t])
