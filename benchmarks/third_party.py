@@ -31,7 +31,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from nashc.core.network import COMPUTE_UNITS, Unit
 from nashc.errors import NashcError
 from nashc.importer import import_model
-from nashc.passes import load, simplify
 from nashc.runtime.session import Session
 
 TORCHVISION = """alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 mnasnet1_0
@@ -110,14 +109,15 @@ def export(name: str, path: Path) -> None:
 def row(name: str, path: Path) -> tuple[str, bool]:
     """The model's line of the table, and whether counts and results are the same. Raises NashcError."""
     begin = time.process_time()
-    network = import_model(path).network
+    imported = import_model(path)
+    network = imported.network
     seconds = time.process_time() - begin
     units = Counter(layer.unit for layer in network.layers)
     weighted = sum(units[unit] for unit in COMPUTE_UNITS)
     hosts = ", ".join(sorted({layer.op for layer in network.layers if layer.unit is Unit.HOST})) or "-"
     macs = sum(layer.macs for layer in network.layers if layer.unit in COMPUTE_UNITS)
     torch_macs = json.loads(path.with_suffix(".json").read_text())["macs"]
-    differs = difference(path)
+    differs = difference(path, ir.to_proto(imported.model).SerializeToString())
     line = (
         f"| {name} | {weighted} | {units[Unit.VECTOR]} | {units[Unit.HOST]} | {hosts} | {macs / 1e9:.4f} | "
         f"{torch_macs / 1e9:.4f} | {differs:.1e} | {seconds:.1f} |"
@@ -125,11 +125,10 @@ def row(name: str, path: Path) -> tuple[str, bool]:
     return line, macs == torch_macs and differs <= SAME
 
 
-def difference(path: Path) -> float:
+def difference(path: Path, simplified: bytes) -> float:
     """How far the simplified model and the native session are from the file in onnxruntime, on one random image."""
     shape = [d.dim_value for d in onnx.load(path).graph.input[0].type.tensor_type.shape.dim]
     feed = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
-    simplified = ir.to_proto(simplify(load(path), {})).SerializeToString()
     expected = plain(path, feed)
     found = [plain(simplified, feed), list(Session(path, native=True).run(feed).values())]
     return max(

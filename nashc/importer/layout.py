@@ -30,12 +30,10 @@ class Layout:
         self._axes: dict[ir.Value, Axes] = {}
         self._queue: deque[ir.Node] = deque()
         self._queued: set[ir.Node] = set()
-        self._guesses = False
         for node in graph:
             for value, axes in _fixed(node):
                 self._set(value, axes)
-        self._spread()
-        self._guesses = True
+        self._spread(guesses=False)
         self._queue.extend(graph)
         self._spread()
         for value in [*graph.inputs, *(v for node in graph for v in node.outputs)]:
@@ -68,14 +66,14 @@ class Layout:
                 # a quantised model spreads in the order of its float model: both sides of a Q or DQ count as one value
                 (self._queue.appendleft if is_op(node, *QUANTISING) else self._queue.append)(node)
 
-    def _spread(self) -> None:
+    def _spread(self, *, guesses: bool = True) -> None:
         while self._queue:
             node = self._queue.popleft()
             self._queued.discard(node)
             for source, target, rename in _links(node):
                 if source in self._axes and target not in self._axes:
                     axes = rename(self._axes[source])
-                    if axes is not None and (self._guesses or not _is_guess(node, target, axes)):
+                    if axes is not None and (guesses or not _is_guess(node, target, axes)):
                         self._set(target, axes)
 
 

@@ -229,9 +229,13 @@ def plan_problem(tables: Tables) -> PlanProblem:
     return made
 
 
+Start = tuple[Collection[int], Sequence[int], Schedule]
+"""Where the search for a plan starts: switches that are on, URAM groups of a copy of each tensor, and a schedule with
+the orders and periods."""
+
+
 def plan(
-    native: ctypes.CDLL, asked: PlanProblem, room: int, start: tuple[Collection[int], Sequence[int], Schedule],
-    within: tuple[int, int], tries: int, seed: int,
+    native: ctypes.CDLL, asked: PlanProblem, room: int, start: Start, within: tuple[int, int], tries: int, seed: int,
 ) -> tuple[frozenset[int], Schedule, tuple[int, ...]] | None:  # fmt: skip
     """(switches that are on, schedule, URAM groups of a copy of each tensor) of a plan that fits `room` pages and the
     URAM, its interval from the first to below the second of `within`; None if none was found from this start, a plan

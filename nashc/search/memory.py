@@ -36,8 +36,7 @@ from nashc.search.tables import Tables
 
 RELATIVE_GAP = 2e-2
 NODE_LIMIT = 20
-"""How far integers are solved that need not be solved to the end: the local search goes on from there, and from a
-better answer it gets no further."""
+"""How far integers are solved that need not be solved to the end: of plans in order, and where nothing is compiled."""
 OCCUPANCY_ROUNDS = 1
 TOLERANCE = 1e-6
 """How far the solver may be off, in parts of an interval."""
@@ -45,7 +44,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Relaxed:
-    """Least interval of the program, the switches that are on, and whether the switches were integers."""
+    """Least interval of the program, and the switches that are on, or more than half on where they are no integers."""
 
     interval: float
     on: frozenset[int]

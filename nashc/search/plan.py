@@ -195,23 +195,18 @@ def _by_local_search(tables: Tables, relaxed: Relaxed, tries: int, below: float)
     return found if last is None else [*found, last]
 
 
-State = tuple[frozenset[int], tuple[int, ...], Schedule]
-"""Where the local search starts: switches that are on, URAM groups of a copy of each tensor, and a schedule for the
-orders and periods."""
-
-
-def _state(planned: Planned, tables: Tables) -> State:
+def _state(planned: Planned, tables: Tables) -> compiled.Start:
     return planned.on, planned.groups_of(tables), planned.schedule
 
 
-def _descents(tables: Tables, relaxed: Relaxed) -> Callable[[State, int, float, int], Planned | None]:
+def _descents(tables: Tables, relaxed: Relaxed) -> Callable[[compiled.Start, int, float, int], Planned | None]:
     """The local search on an accelerator: (where to start, tries, interval to stay below, seed) to a plan that fits,
     None where it finds none."""
     native, asked, bound = compiled.library(), compiled.plan_problem(tables), ceil(relaxed.interval)
     assert native is not None
     share = min(1.0, FULL / len(tables.cycles))
 
-    def descend(start: State, tries: int, below: float, seed: int) -> Planned | None:
+    def descend(start: compiled.Start, tries: int, below: float, seed: int) -> Planned | None:
         found = compiled.plan(native, asked, tables.memory_pages, start, (bound, ceil(below)), int(tries * share), seed)
         return None if found is None else finished(tables, *found)
 
