@@ -38,6 +38,10 @@ class MixedLanes:
     packed: str = ""
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(kind for kind in (self.fabric, self.plain, self.packed) if kind)
+
+    @property
     def on_a_dsp(self) -> int:
         """Lanes on one DSP at the most."""
         return 2 if self.packed else 1

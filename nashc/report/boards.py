@@ -10,7 +10,23 @@ from rich.table import Table
 from rich.text import Text
 
 from nashc.board import Board, board_names, load_board
+from nashc.hw.peak import peak_lanes
+from nashc.hw.resources import MIXED_LANES, usable
 from nashc.report.text import cell, safe, table
+
+CONV, CONV4, SHIFT = (MIXED_LANES[lanes].kinds for lanes in ("mac", "mac4", "shift_mac"))
+ADDER = ("adder",)
+PEAKS: dict[str, list[tuple[str, ...]]] = {
+    "conv, each on a DSP": [("dsp",)],
+    "conv, DSPs alone": [("dsp", "dsp_packed")],
+    "conv": [CONV],
+    "conv, 4-bit weights": [CONV4],
+    "shift": [SHIFT],
+    "adder": [ADDER],
+    "conv + shift": [CONV, SHIFT],
+    "conv + adder": [CONV, ADDER],
+}
+"""What lanes a board may be full of, for activations of 8 bits and, unless it says so, weights of as many."""
 
 
 def boards_table() -> Table:
@@ -37,8 +53,28 @@ def board_report(board: Board) -> Group:
     for dotted, source in board.sources.items():
         value, unit = _figure(board, dotted)
         rows.add_row(cell(dotted), f"{value:,.6g}" if isinstance(value, float) else f"{value:,}", unit, cell(source))
-    heading = f"{safe(board.name)}: {safe(board.part)}" + (f", family {safe(board.family)}" if board.family else "")
-    return Group(Text(heading, style="bold"), rows)
+    return Group(Text(_heading(board), style="bold"), rows, peaks_table(board))
+
+
+def peaks_table(board: Board) -> Table:
+    """The most lanes of each unit that the board has room for, and of mixtures, beside 8-bit convolutions."""
+    rows = table(
+        "Most 8-bit lanes, with nothing beside them",
+        "unit", ">conv share", ">lanes", f">G operations/s at {board.clock_mhz:g} MHz", ">conv = 1",
+    )  # fmt: skip
+    limit = usable(board, None, None, None)
+    most = {name: peak_lanes(board, limit, units) for name, units in PEAKS.items()}
+    for name, lanes in most.items():
+        total = sum(lanes)
+        share = f"{lanes[0] / total:.0%}" if len(lanes) > 1 else ""
+        rows.add_row(
+            name, share, f"{total:,.0f}", f"{total * board.clock_mhz / 1e3:,.0f}", f"{total / sum(most['conv']):.2f}"
+        )
+    return rows
+
+
+def _heading(board: Board) -> str:
+    return f"{safe(board.name)}: {safe(board.part)}" + (f", family {safe(board.family)}" if board.family else "")
 
 
 def _figure(board: Board, dotted: str) -> tuple[Any, str]:

@@ -192,7 +192,10 @@ def test_boards():
         target = load_board(name)
         shown = re.sub(r"\s+", "", render(board_report(target), width=200))
         assert all(dotted in shown for dotted in target.sources)
-    assert re.search(r"dsp +900 +dsp", render(board_report(load_board("fpga-zc706"))))
+    shown = render(board_report(load_board("fpga-zc706")))
+    assert re.search(r"dsp +900 +dsp", shown)
+    assert re.search(r"conv, each on a DSP +855 +171 ", shown)
+    assert re.search(r"conv \+ adder +10% ", shown)
 
 
 def test_progress_only_on_a_terminal():
