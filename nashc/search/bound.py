@@ -15,22 +15,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
+from scipy.optimize import linprog
 
 from nashc.board import Energy
 from nashc.core.network import Layer, Network
 from nashc.hw.energy import operation_pj
 from nashc.hw.machine import PAGE_BITS, PARTIAL_SUM_BITS, pages
 from nashc.hw.resources import ACTIVATION_BITS
-from nashc.search.coarse import BoundedSlot, choose, issue_bound
+from nashc.search.coarse import BoundedSlot, choose, front, issue_bound
 
 PAGE_PRICES = (0.6, 1.2, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 """Prices of a page-cycle that are tried, in units of the DRAM cycles that a page takes over one interval."""
 SHARE_STEPS = 16
 HALVINGS = 9
 PRECISION = 0.003
+TOLERANCE = 1e-6
+"""How far a solver may be off."""
+WEIGHTS = (0.5, 1.0, 2.0)
+"""Of cycles beside energy, in units of their least values, where their product is bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +164,15 @@ def least_sum(values: list[np.ndarray], costs: list[np.ndarray], limits: np.ndar
     """(a bound of the least sum of one value a slot whose options fit together, the options of the least found)."""
     low = float(sum(v.min() for v in values))
     high, found = float(sum(v.max() for v in values)), None
+    tables = [np.vstack([cost, value[None, :]]) for cost, value in zip(costs, values, strict=True)]
+    fronts = [front(table) for table in tables]  # the limits change, the options that others beat do not
+    leanest = [table[:, kept] for table, kept in zip(tables, fronts, strict=True)]
     for turn in range(2 * HALVINGS):
         middle = high if turn == 0 else (low + high) / 2
-        rows = [np.vstack([cost, value[None, :]]) for cost, value in zip(costs, values, strict=True)]
-        choice = choose(rows, np.append(limits, middle))
+        choice = choose(leanest, np.append(limits, middle), leanest=False)
         if choice.picks is not None:
-            high, found = middle, list(choice.picks)
+            found = [int(kept[p]) for kept, p in zip(fronts, choice.picks, strict=True)]
+            high = min(middle, float(sum(value[p] for value, p in zip(values, found, strict=True))))
         elif not choice.impossible:
             break
         elif turn == 0:
@@ -174,6 +182,23 @@ def least_sum(values: list[np.ndarray], costs: list[np.ndarray], limits: np.ndar
         if high <= low * (1 + PRECISION / 2):
             break
     return low, found
+
+
+def least_product(
+    least_pj: float, least_cycles: float, fixed_pj: float, pj: list[np.ndarray], cycles: list[np.ndarray],
+    costs: list[np.ndarray], limits: np.ndarray,
+) -> float:  # fmt: skip
+    """How much above the product of the least energy and the least cycles their product is at the least.
+
+    No design is below a line `energy + weight x cycles >= least` in units of those two. Above all lines the product is
+    least where two of them meet, as it is concave along each.
+    """
+    lines = [(0.0, 1.0)]  # (weight, least): the energy is at least 1
+    for weight in WEIGHTS:
+        values = [e / least_pj + weight * c / least_cycles for e, c in zip(pj, cycles, strict=True)]
+        lines.append((weight, least_sum(values, costs, limits)[0] + fixed_pj / least_pj))
+    meet = [(b - a) / (v - w) for (w, a), (v, b) in combinations(lines, 2)]
+    return min(c * max(least - weight * c for weight, least in lines) for c in (1.0, *(c for c in meet if c > 1)))
 
 
 def path_cycles(
@@ -213,3 +238,20 @@ def energies(slots: list[BoundedSlot], moved: list[list[list[Operand]]], energy:
                 total += o.bits * (min(on_chip, energy.dram_pj_per_bit) if o.optional else energy.dram_pj_per_bit)
         values.append(total)
     return values
+
+
+def unheld_pj(moved: list[list[list[Operand]]], room: float, energy: Energy) -> float:
+    """What it takes more than `energies` that the memory has so many pages: for the weights that are pinned and, while
+    a layer runs, for its feature maps beside them. A linear program, parts of operands on chip."""
+    layers = [[o for o in layer if o.optional] for slot in moved for layer in slot]
+    kept = [o for layer in layers for o in layer]
+    saved = energy.dram_pj_per_bit - min(energy.buffer_pj_per_bit + energy.noc_pj_per_bit, energy.dram_pj_per_bit)
+    bits = np.array([o.bits for o in kept], dtype=np.float64)
+    owner = np.repeat(np.arange(len(layers)), [len(layer) for layer in layers])
+    pages = np.array([[o.pinned for o in kept]] * len(layers)).reshape(len(layers), len(kept))
+    pages[owner, np.arange(len(kept))] += [o.pages for o in kept]
+    if not kept or (pages.sum(axis=1) <= room).all():
+        return 0.0
+    found = linprog(-bits / bits.sum(), A_ub=pages / room, b_ub=np.ones(len(layers)), bounds=(0, 1)) if room else None
+    held = 0.0 if found is None else float(bits @ found.x)
+    return max(0.0, float(bits.sum()) - held * (1 + TOLERANCE)) * saved

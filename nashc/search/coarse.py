@@ -181,13 +181,14 @@ class Choice:
     impossible: bool = False
 
 
-def choose(costs: list[np.ndarray], limits: np.ndarray) -> Choice:
-    """A choice of one column of each [resources, options] table within the limits, near the leanest."""
+def choose(costs: list[np.ndarray], limits: np.ndarray, *, leanest: bool = True) -> Choice:
+    """A choice of one column of each [resources, options] table within the limits: near the leanest, or any."""
     if any(not table.shape[1] for table in costs):
         return Choice(None, impossible=True)
     scaled = [table / np.maximum(limits, 1e-9)[:, None] for table in costs]
-    if priced_out(scaled):
-        return Choice(None, impossible=True)
+    priced = by_prices(scaled)
+    if priced is not None and (priced.impossible or not leanest):
+        return priced
     total, picks, whole = np.zeros((len(limits), 1)), np.zeros((1, 0), dtype=np.int64), True
     least = [table.min(axis=1) for table in scaled]
     for n, table in enumerate(scaled):
@@ -214,23 +215,23 @@ def choose(costs: list[np.ndarray], limits: np.ndarray) -> Choice:
     return Choice(tuple(int(p) for p in picks[0]))
 
 
-def priced_out(tables: list[np.ndarray]) -> bool:
-    """Whether some prices of the resources prove that no choice is within limits of 1 each.
+def by_prices(tables: list[np.ndarray]) -> Choice | None:
+    """A choice within limits of 1 each, or that there is none, if some prices of the resources find that.
 
     At any prices u, every choice costs at least the sum over tables of the least u x column, and what fits costs at
     most the sum of u. The prices follow the resources that the cheapest choice overdraws (multiplicative weights).
     """
     prices = np.full(len(tables[0]), 1 / len(tables[0]))
     for turn in range(PRICE_ROUNDS):
-        picks = [table[:, int(np.argmin(prices @ table))] for table in tables]
-        used = sum(picks, start=np.zeros(len(prices)))
+        picks = [int(np.argmin(prices @ table)) for table in tables]
+        used = sum((table[:, pick] for table, pick in zip(tables, picks, strict=True)), start=np.zeros(len(prices)))
         if prices @ used > 1 + 1e-9:
-            return True
+            return Choice(None, impossible=True)
         if (used <= 1 + 1e-9).all():
-            return False
+            return Choice(tuple(picks))
         prices = prices * np.exp(np.clip(used - 1, -2, 2) * (1.0 if turn < PRICE_ROUNDS // 2 else 0.3))
         prices /= prices.sum()
-    return False
+    return None
 
 
 def least_interval(

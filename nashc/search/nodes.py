@@ -16,7 +16,17 @@ from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.machine import PAGE_BANKS, PAGE_BITS, URAM_PAGES, Machine, pages
 from nashc.hw.resources import machine_of, usable
-from nashc.search.bound import Operand, energies, least_possible, least_sum, operands, path_cycles, priced
+from nashc.search.bound import (
+    Operand,
+    energies,
+    least_possible,
+    least_product,
+    least_sum,
+    operands,
+    path_cycles,
+    priced,
+    unheld_pj,
+)
 from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs, slot_limits
 from nashc.search.space import DUAL_PRICES, LANE_KINDS, Slot, SlotOptions, Space, most_lanes, partitions, slot_options
 
@@ -283,10 +293,13 @@ class Nodes:
         node.bound = least_cycles
         if self.options.objective != "latency":
             pj = energies(node.slots, moved, self.board.energy)
+            unheld = unheld_pj(moved, self.room(node), self.board.energy)
             least_pj, thrifty = least_sum(pj, costs, limits)
+            least_pj += unheld
             node.bound = least_pj / node.batch
             if self.options.objective == "edp":
                 node.bound *= least_cycles / self.board.clock_mhz / 1e3
+                node.bound *= least_product(least_pj, least_cycles, unheld, pj, cycles, costs, limits)
             else:
                 values, picks = pj, thrifty
         picks = least_sum(values, starting, limits[rows])[1] or picks

@@ -6,7 +6,8 @@ over the layers, and one batch at a time, which needs least memory, reaches the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from math import inf
 
 from nashc.search.memory import Relaxed, least_interval, least_total
@@ -17,10 +18,12 @@ from nashc.search.tables import Tables
 def relaxed(
     objective: str, tables: Tables, room: float, *, integer: bool, at_least: float = 0.0, exact: bool = False
 ) -> Relaxed:
-    """The relaxed program of an accelerator, `interval` in cycles a period, cycles, pJ, or for edp without a unit."""
+    """The relaxed program of an accelerator, `interval` in cycles a period, cycles, pJ, or for edp in cycles x pJ of
+    its plan, which is no bound."""
     if objective == "fps":
         return least_interval(tables, room, integer=integer, at_least=at_least, exact=exact)
-    return least_total(tables, room, _costs(objective, tables), integer=integer)
+    found = least_total(tables, room, _costs(objective, tables), integer=integer)
+    return replace(found, interval=_product(tables, found.on)) if objective == "edp" else found
 
 
 def planned(objective: str, tables: Tables, start: Relaxed, tries: int, below: float = inf) -> Planned:
@@ -36,12 +39,17 @@ def relaxed_value(objective: str, tables: Tables, start: Relaxed) -> float:
     """About what a plan on the accelerator is worth, in units of the objective."""
     if objective == "latency":
         return start.interval
-    if objective != "edp":
-        return start.interval / tables.accelerator.batch
-    masks = [tables.mask(i, start.on) for i in range(len(tables.cycles))]
-    cycles = sum(row[m] for row, m in zip(tables.cycles, masks, strict=True))
-    energy = sum(row[m] for row, m in zip(tables.energies, masks, strict=True))
-    return cycles * energy / tables.accelerator.batch / tables.board.clock_mhz / 1e3
+    value = start.interval / tables.accelerator.batch
+    return value / tables.board.clock_mhz / 1e3 if objective == "edp" else value
+
+
+def _product(tables: Tables, on: Collection[int]) -> float:
+    """Cycles x pJ of a batch alone."""
+    masks = [tables.mask(i, on) for i in range(len(tables.cycles))]
+    cycles, energy = (
+        sum(row[mask] for row, mask in zip(rows, masks, strict=True)) for rows in (tables.cycles, tables.energies)
+    )
+    return cycles * energy
 
 
 def _costs(objective: str, tables: Tables) -> tuple[tuple[float, ...], ...]:

@@ -80,8 +80,8 @@ class Tables:
             for i, layer in enumerate(network.layers)
         )
         self.cycles = tuple(
-            tuple(self._cycles(i, self.on_of(i, mask)) for mask in range(1 << len(own)))
-            for i, own in enumerate(self.of_layer)
+            tuple(self._host_cycles(i) if best is None else best.cycles for best in self._row(i))
+            for i in range(len(network.layers))
         )
 
     def _tensors(self) -> list[Switch]:
@@ -125,30 +125,36 @@ class Tables:
             for layer in network.layers
         )
 
-    def on_of(self, i: int, mask: int) -> frozenset[int]:
-        """The switches of layer i that a mask turns on."""
-        return frozenset(n for j, n in enumerate(self.of_layer[i]) if mask >> j & 1)
+    @cached_property
+    def placements(self) -> tuple[tuple[Placement, ...], ...]:
+        """Where each layer's operands are, under each mask of its switches."""
+        return tuple(
+            _placements(layer.inputs, layer.output, tuple(self.switches[n].tensor for n in own))
+            for layer, own in zip(self.network.layers, self.of_layer, strict=True)
+        )
 
     def mask(self, i: int, on: Collection[int]) -> int:
         return sum(1 << j for j, n in enumerate(self.of_layer[i]) if n in on)
 
     def placement(self, i: int, on: Collection[int]) -> Placement:
-        layer, names = self.network.layers[i], {self.switches[n].tensor for n in self.of_layer[i] if n in on}
-        return Placement(tuple(name in names for name in layer.inputs), layer.output in names, "" in names)
+        return self.placements[i][self.mask(i, on)]
 
     def best(self, i: int, on: Collection[int]) -> Best | None:
         """The best mapping of a layer; None on the host."""
+        return self._at(i, self.placement(i, on))
+
+    def _at(self, i: int, placement: Placement) -> Best | None:
         layer = self.layers_on[i]
         if layer is None:
             return None
-        found = layer.best(self.placement(i, on))
+        found = layer.best(placement)
         if found is None:
             raise NoMapping(self.network.layers[i].name)
         return found
 
-    def _cycles(self, i: int, on: Collection[int]) -> int:
-        found = self.best(i, on)
-        return self._host_cycles(i) if found is None else found.cycles
+    def _row(self, i: int) -> list[Best | None]:
+        """The best mappings of a layer under each mask of its switches."""
+        return [self._at(i, placement) for placement in self.placements[i]]
 
     def _host_cycles(self, i: int) -> int:
         """A rough price of a node on the CPU: its output elements at the board's stated rate."""
@@ -167,22 +173,19 @@ class Tables:
         pinned = any(n in on for n in self.of_layer[i] if self.switches[n].layer == i)
         return bits + (0 if pinned else work.nest.weights * work.weight_bits * work.terms)
 
-    def energy_pj(self, i: int, on: Collection[int]) -> float:
-        """Energy of one run of a layer with its best mapping; nothing is counted for the host."""
-        best, work = self.best(i, on), self.works[i]
-        if best is None or work is None:
-            return 0.0
-        chunk = self.accelerator.chunks[self.chunk_of[i]]
-        chunk = replace(chunk, dram_bits=1)  # no part of it, so that other shares find the answer
-        return _energy_pj(self.board.energy, work, chunk, self.machine, self.placement(i, on), best.mapping)
-
     @cached_property
     def energies(self) -> tuple[tuple[float, ...], ...]:
-        """`cycles` in pJ."""
-        return tuple(
-            tuple(self.energy_pj(i, self.on_of(i, mask)) for mask in range(len(row)))
-            for i, row in enumerate(self.cycles)
-        )
+        """`cycles` in pJ, of one run with the best mapping; nothing is counted for the host."""
+        return tuple(self._energies(i) for i in range(len(self.cycles)))
+
+    def _energies(self, i: int) -> tuple[float, ...]:
+        work = self.works[i]
+        if work is None:
+            return (0.0,) * len(self.cycles[i])
+        chunk = self.accelerator.chunks[self.chunk_of[i]]
+        chunk = replace(chunk, dram_bits=1)  # no part of it, so that other shares find the answer
+        mappings = tuple(best.mapping for best in self._row(i) if best is not None)
+        return _row_pj(self.board.energy, work, chunk, self.machine, self.placements[i], mappings)
 
     def tasks(self, on: Collection[int]) -> tuple[Task, ...]:
         return tuple(
@@ -213,6 +216,25 @@ class Tables:
             bits[max(bits, key=lambda c: (bits[c], -c))] -= URAM_PAGES * PAGE_BITS
             groups += 1
         return sum(-(-b // PAGE_BITS) for b in bits.values() if b > 0), groups
+
+
+@lru_cache(maxsize=100_000)
+def _placements(inputs: tuple[str, ...], output: str, switches: tuple[str, ...]) -> tuple[Placement, ...]:
+    """Of a layer that reads and writes such tensors, under each mask of its switches: tensors, "" its weights."""
+    held = ({name for j, name in enumerate(switches) if mask >> j & 1} for mask in range(1 << len(switches)))
+    return tuple(Placement(tuple(name in on for name in inputs), output in on, "" in on) for on in held)
+
+
+@lru_cache(maxsize=100_000)
+def _row_pj(
+    energy: Energy,
+    work: Work,
+    chunk: Chunk,
+    machine: Machine,
+    row: tuple[Placement, ...],
+    mappings: tuple[Mapping, ...],
+) -> tuple[float, ...]:  # fmt: skip
+    return tuple(_energy_pj(energy, work, chunk, machine, *each) for each in zip(row, mappings, strict=True))
 
 
 @lru_cache(maxsize=200_000)

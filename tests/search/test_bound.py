@@ -2,18 +2,20 @@
 
 import random
 from dataclasses import replace
+from itertools import product
 from math import inf
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small import TRIES, accelerators, fits, plans, searches, tables_of
+from small import BOARD, TRIES, accelerators, fits, plans, searches, tables_of
 
 from nashc.core.options import OBJECTIVES
+from nashc.hw.machine import PAGE_BITS
 from nashc.hw.schedule import busy, latency
 from nashc.search import nodes
-from nashc.search.bound import SHARE_STEPS
+from nashc.search.bound import SHARE_STEPS, Operand, least_product, unheld_pj
 from nashc.search.coarse import BoundedSlot
 from nashc.search.finish import objective_of
 from nashc.search.memory import least_interval
@@ -87,6 +89,49 @@ def test_nodes_are_below_every_plan_of_their_accelerators(objective, data, seed)
     if objective == "fps":
         search.sharpen(node, least * chance.choice([0.9, 1.0, 1.1]))
         assert node.bound <= least
+
+
+OPTIONS = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 50)), min_size=1, max_size=6)
+
+
+@given(st.lists(OPTIONS, min_size=1, max_size=3), st.integers(0, 40))
+def test_product_of_energy_and_cycles_is_below_that_of_every_choice(slots, fixed):
+    """Options of each slot as (energy, cycles), all of which fit together."""
+    pj = [np.array([e for e, _ in options], dtype=float) for options in slots]
+    cycles = [np.array([c for _, c in options], dtype=float) for options in slots]
+    made = [(fixed + sum(o[0] for o in picks), sum(o[1] for o in picks)) for picks in product(*slots)]
+    least_pj, least_cycles = (float(min(values)) for values in zip(*made, strict=True))
+    free = [np.zeros((1, len(options))) for options in slots]
+    factor = least_product(least_pj, least_cycles, fixed, pj, cycles, free, np.ones(1))
+    least = min(e * c for e, c in made)
+    assert 1 <= factor <= least / least_pj / least_cycles * (1 + 1e-9)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=4), st.integers(0, 12))
+def test_energy_beyond_the_memory_is_below_that_of_every_plan(sizes, room):
+    """Layers with so many pages of input, output and weights, 0 of what is never on chip."""
+    layers = [
+        [Operand(1000 * i, float(i)), Operand(1500 * o, float(o)), Operand(PAGE_BITS * w, 0.0, float(w))]
+        for i, o, w in sizes
+    ]
+    energy = BOARD.energy
+    saved = energy.dram_pj_per_bit - energy.buffer_pj_per_bit - energy.noc_pj_per_bit
+    maps = [[sum(o.bits for o in layer[:2]) - most for most in most_of(layer[:2])] for layer in layers]
+    away = []
+    for pinned in product((False, True), repeat=len(layers)):
+        left = room - sum(layer[2].pinned for layer, on in zip(layers, pinned, strict=True) if on)
+        if left >= 0:
+            bits = sum(layer[2].bits for layer, on in zip(layers, pinned, strict=True) if not on)
+            away.append(bits + sum(row[min(int(left), 10)] for row in maps))
+    found = unheld_pj([layers[:1], layers[1:]], room, energy)
+    pinned = sum(layer[2].pinned for layer in layers)
+    assert max(0, pinned - room) * PAGE_BITS * (1 - 1e-5) <= found / saved <= min(away) * (1 + 1e-9)
+
+
+def most_of(maps):
+    """The most bits of these maps that so many pages hold, from 0 to 10."""
+    ways = [[o for o, on in zip(maps, kept, strict=True) if on] for kept in product((False, True), repeat=len(maps))]
+    return [max(sum(o.bits for o in way) for way in ways if sum(o.pages for o in way) <= n) for n in range(11)]
 
 
 @settings(max_examples=30, deadline=None)

@@ -22,10 +22,10 @@ from nashc.search.coarse import (
     best_case,
     bounded_slot,
     busy_bound,
+    by_prices,
     choose,
     front,
     least_interval,
-    priced_out,
 )
 from nashc.search.mapping import best_mapping
 from nashc.search.space import (
@@ -211,11 +211,15 @@ def test_choice_that_keeps_the_leanest_proves_nothing_that_is_not_so(data):
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 10**9))
-def test_what_is_priced_out_is_impossible(seed):
+def test_prices_prove_what_is_impossible_or_find_what_fits(seed):
     chance = np.random.default_rng(seed)
     costs = [chance.random((4, chance.integers(1, 7))) ** 2 for _ in range(chance.integers(1, 4))]
     limit = np.ones(4) * chance.uniform(0.1, 1)
-    assert not (priced_out([c / limit[:, None] for c in costs]) and possible(costs, limit))
+    for found in (by_prices([c / limit[:, None] for c in costs]), choose(costs, limit, leanest=False)):
+        if found is not None and found.picks is not None:
+            assert (total(costs, found.picks) <= limit * (1 + 1e-9)).all()
+        elif found is not None and found.impossible:
+            assert not possible(costs, limit)
 
 
 class FakeSlot:
