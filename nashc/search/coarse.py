@@ -116,10 +116,22 @@ def busy_bound(options: SlotOptions, work: Work, machine: Machine, dram_bits: in
     adder_levels, at = options.distinct["adder levels"]
     issue = issue_bound(options, work)
     tiling = least_tiling_cost(work, machine, machine.pipeline_depth + adder_levels)[at]
-    stores = options.rounds("post", outputs) + 3 * machine.step_overhead + 1
-    loads = -(-weights // machine.port_bits) + 3 * machine.step_overhead + 1
-    busy: Ints = np.maximum(issue + tiling, np.maximum(stores, loads)) + machine.layer_overhead
+    moved = max(weights, least_input_bits(work), outputs * work.output_bits)  # each has a port of its own
+    moves = np.maximum(options.rounds("post", outputs), -(-moved // machine.port_bits)) + 3 * machine.step_overhead + 1
+    busy: Ints = np.maximum(issue + tiling, moves) + machine.layer_overhead
     return busy
+
+
+def least_input_bits(work: Work) -> int:
+    """Bits of the main input that a layer loads at least, whatever its tiles: rows and columns that tiles have in
+    common once, and none between windows that do not touch."""
+    nest, elements = work.nest, work.batch * work.nest.g * work.nest.c
+    for axis, outputs, size in ((0, nest.oy, nest.iy), (1, nest.ox, nest.ix)):
+        window = nest.span(axis, 1)
+        behind = max(0, nest.span(axis, outputs) - nest.pad[axis] - size)
+        read = (outputs - 1) * min(nest.stride[axis], window) + window - nest.pad[axis] - behind
+        elements *= min(max(read, 1), size)
+    return elements * work.input_bits
 
 
 def issue_bound(options: SlotOptions, work: Work) -> Ints:

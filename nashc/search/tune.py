@@ -159,7 +159,7 @@ class Tuner:
         for _ in range(ROUNDS):
             if found is None or out_of_time():
                 break
-            better = self.round(found)
+            better = self.round(found, out_of_time)
             if better is None or better.interval >= found.interval * 0.999:
                 break
             found = better
@@ -169,13 +169,14 @@ class Tuner:
         """Cycles of the busiest chunk at the least, whatever the buffers and shares."""
         return max(int(slot.cycles[i]) for slot, i in zip(self.slots, choice, strict=True))
 
-    def round(self, found: Tuned, relief: float = 1.0) -> Tuned | None:
+    def round(self, found: Tuned, out_of_time: Callable[[], bool]) -> Tuned | None:
         """One turn of the alternation; the better of its two steps."""
-        made = [self.tuned(self.rebalanced(found, relief))]
-        chosen = self.rechosen(found, relief)
+        made = [self.tuned(self.rebalanced(found))]
+        chosen = None if out_of_time() else self.rechosen(found)
         if chosen and (other := self.tuned(chosen)):
             made.append(other)
-            made.append(self.tuned(self.rebalanced(other, relief)))
+            if not out_of_time():
+                made.append(self.tuned(self.rebalanced(other)))
         return min((m for m in made if m), key=lambda m: m.interval, default=None)
 
     def relieved(self, found: Tuned, relief: float) -> Tuned | None:
