@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import product
 
 import numpy as np
 from scipy.optimize import linprog
@@ -34,8 +34,6 @@ HALVINGS = 9
 PRECISION = 0.003
 TOLERANCE = 1e-6
 """How far a solver may be off."""
-WEIGHTS = (0.5, 1.0, 2.0)
-"""Of cycles beside energy, in units of their least values, where their product is bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,21 +182,13 @@ def least_sum(values: list[np.ndarray], costs: list[np.ndarray], limits: np.ndar
     return low, found
 
 
-def least_product(
-    least_pj: float, least_cycles: float, fixed_pj: float, pj: list[np.ndarray], cycles: list[np.ndarray],
-    costs: list[np.ndarray], limits: np.ndarray,
-) -> float:  # fmt: skip
-    """How much above the product of the least energy and the least cycles their product is at the least.
+def least_product(least_sum_of_both: float) -> float:
+    """The least product of energy and cycles, each in units of its least, from the least of their sum.
 
-    No design is below a line `energy + weight x cycles >= least` in units of those two. Above all lines the product is
-    least where two of them meet, as it is concave along each.
+    No design is below the line `energy + cycles = least sum`. On it the product is concave, so least at an end, where
+    one of them is 1.
     """
-    lines = [(0.0, 1.0)]  # (weight, least): the energy is at least 1
-    for weight in WEIGHTS:
-        values = [e / least_pj + weight * c / least_cycles for e, c in zip(pj, cycles, strict=True)]
-        lines.append((weight, least_sum(values, costs, limits)[0] + fixed_pj / least_pj))
-    meet = [(b - a) / (v - w) for (w, a), (v, b) in combinations(lines, 2)]
-    return min(c * max(least - weight * c for weight, least in lines) for c in (1.0, *(c for c in meet if c > 1)))
+    return max(1.0, least_sum_of_both - 1)
 
 
 def path_cycles(

@@ -84,7 +84,7 @@ def least_total(tables: Tables, room: float, costs: Sequence[Sequence[float]], *
 
     `interval` of the answer is that sum.
     """
-    program = _Program(tables, room)
+    program = _Program(tables, room, periodic=False)
     scale = sum(max(row) for row in costs)
     for choices, row in zip(program.choices, costs, strict=True):
         for z, cost in zip(choices, row, strict=True):
@@ -99,7 +99,7 @@ def least_total(tables: Tables, room: float, costs: Sequence[Sequence[float]], *
         alive = [(program.switches[n], float(tables.switches[n].pages)) for n, (a, b) in spans.items() if a <= i <= b]
         if sum(pages for _, pages in (*alive, *program.pins)) > program.room:
             program.row([*alive, *program.pins], -np.inf, program.room)
-    values, _ = program.solve(0.0, integer=integer, periodic=False)
+    values, _ = program.solve(0.0, integer=integer)
     on = frozenset(n for n, v in enumerate(program.switches) if values[v] > 0.5)
     total = sum(
         cost * values[z]
@@ -126,10 +126,11 @@ class _Choice:
 
 
 class _Program:
-    """Rows and columns; the occupancy row is filled in for each estimate of the interval."""
+    """Rows and columns; the occupancy row is filled in for each estimate of the interval. `periodic`: with all that
+    says how long the interval is."""
 
-    def __init__(self, tables: Tables, room: float) -> None:
-        self.room = room
+    def __init__(self, tables: Tables, room: float, *, periodic: bool = True) -> None:
+        self.room, self.periodic = room, periodic
         self.cost: list[float] = []
         self.rows: list[list[tuple[int, float]]] = []
         self.low: list[float] = []
@@ -146,6 +147,8 @@ class _Program:
         chunks: dict[int, list[_Choice]] = {}
         for i, row in enumerate(tables.cycles):
             chunks.setdefault(tables.chunk_of[i], []).extend(self._layer(tables, i, row))
+        if not periodic:
+            return
         for choices in chunks.values():
             self.row([(self.interval, 1.0), *((c.variable, -c.cycles) for c in choices)], 0.0, np.inf)
         for one, other in combinations(chunks.values(), 2):
@@ -207,12 +210,10 @@ class _Program:
         timed[np.repeat(np.arange(len(counts)), counts)[column == self.interval]] = True
         return counts, column, factor, timed
 
-    def solve(
-        self, floor: float, *, integer: bool, periodic: bool = True, exact: bool = False
-    ) -> tuple[np.ndarray, float]:
+    def solve(self, floor: float, *, integer: bool, exact: bool = False) -> tuple[np.ndarray, float]:
         """(values, bound of the interval): one call of the solver, given that the interval is at least `floor`."""
         occupancy = [*self.occupied, *((v, p * floor) for v, p in self.pins), (self.interval, -self.room)]
-        last = occupancy if periodic else [(self.interval, -1.0)]
+        last = occupancy if self.periodic else [(self.interval, -1.0)]
         counts, column, factor, timed_rows = self._fixed
         counts = np.append(counts, len(last))
         column = np.concatenate([column, np.array([c for c, _ in last], dtype=np.int64)])

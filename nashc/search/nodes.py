@@ -298,8 +298,9 @@ class Nodes:
             least_pj += unheld
             node.bound = least_pj / node.batch
             if self.options.objective == "edp":
-                node.bound *= least_cycles / self.board.clock_mhz / 1e3
-                node.bound *= least_product(least_pj, least_cycles, unheld, pj, cycles, costs, limits)
+                values = [e / least_pj + c / least_cycles for e, c in zip(pj, cycles, strict=True)]
+                least, picks = least_sum(values, costs, limits)
+                node.bound *= least_product(least + unheld / least_pj) * least_cycles / self.board.clock_mhz / 1e3
             else:
                 values, picks = pj, thrifty
         picks = least_sum(values, starting, limits[rows])[1] or picks
