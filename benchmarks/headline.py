@@ -20,16 +20,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from results import note, rows, spread
+from results import Row, note, rows, spread
 
 from nashc.artifact import load
+from nashc.board import Board
 from nashc.compiler import target_board
 from nashc.core.design import Design
 from nashc.core.network import Network, Unit
+from nashc.core.options import Options
+from nashc.nas.architecture import Architecture
 from nashc.nas.found import Pair
 from nashc.nas.job import Job, train_and_test
 from nashc.nas.pairs import Pareto, architecture_of, export_net
 from nashc.nas.pairs import load as load_pareto
+from nashc.nas.space import Space
 from nashc.nas.trained import FLOAT, Lesson, integer_model, train_network
 from nashc.search.baselines import without_lut_macs
 from nashc.search.solve import solve
@@ -65,10 +69,9 @@ def packs_none(network: Network) -> Network:
     )
 
 
-def designs(folder: Path, job: Job, *, rival: bool) -> dict[str, Design]:
+def designs(network: Network, board: Board, options: Options, *, rival: bool) -> dict[str, Design]:
     """The designs of one network by name: its own, or the three of a rival."""
-    network, options = load(folder / "design.json").design.network, replace(job.limits, budget_seconds=SEARCH_SECONDS)
-    board = target_board(job.target, options)
+    options = replace(options, budget_seconds=SEARCH_SECONDS)
     if not rival:
         return {"hybrid": solve(network, board, options)}
     dsp = without_lut_macs(board)
@@ -90,9 +93,28 @@ def search(results: Path, run: Path, one: Pair, job: Job, *, rival: bool) -> Non
     network = named(job, one)
     if any(r["kind"] == "design" and r["network"] == network for r in rows(results)):
         return
-    for name, design in designs(run / one.folder, job, rival=rival).items():
-        note(results, {"kind": "design", "network": network, "name": name, "fps": round(design.fps, 1),
-                       "gops": round(design.gops, 2), "gap": design.certificate.gap})  # fmt: skip
+    board = target_board(job.target, job.limits)
+    found = load(run / one.folder / "design.json").design.network
+    for name, design in designs(found, board, job.limits, rival=rival).items():
+        note(results, designed(network, name, design))
+
+
+def designed(network: str, name: str, design: Design) -> Row:
+    return {"kind": "design", "network": network, "name": name, "fps": round(design.fps, 1),
+            "gops": round(design.gops, 2), "gap": design.certificate.gap}  # fmt: skip
+
+
+def train(results: Path, architecture: Architecture, space: Space, lesson: Lesson, folder: Path) -> None:
+    """Train a network and note the accuracy of its integer model, unless it is there."""
+    recipe = lesson.recipe
+    name = f"{architecture} {digest([space, recipe])}"
+    if any(r["kind"] == "trained" and r["name"] == name for r in rows(results)):
+        return
+    net = train_network(architecture, space, lesson, folder)
+    export_net(net, folder / FLOAT)
+    reached = integer_model(space, lesson, folder)
+    note(results, {"kind": "trained", "name": name, "architecture": str(architecture), "seed": recipe.seed,
+                   "epochs": recipe.epochs, "integer_accuracy": reached})  # fmt: skip
 
 
 def main() -> None:
@@ -111,24 +133,14 @@ def main() -> None:
         for i, one in enumerate((pair, made.pairs[pair.rival])):
             if (n + i) % workers == worker:
                 search(results, run, one, made.job, rival=one is not pair)
-    train, test, _ = train_and_test(space, options.cifar)
+    images, test, _ = train_and_test(space, options.cifar)
     for _, made, pair in jobs:
         for seed in range(options.seeds):
             for n, one in enumerate((pair, made.pairs[pair.rival])):
-                if (seed + n) % workers != worker:
-                    continue
-                architecture = architecture_of(made.candidates[one.candidate], space)
-                recipe = replace(space.recipe, epochs=options.epochs, seed=seed)
-                name = f"{architecture} {digest([space, recipe])}"
-                if any(r["kind"] == "trained" and r["name"] == name for r in rows(results)):
-                    continue
-                lesson = Lesson(train, test, recipe)
-                folder = options.out / f"{named(made.job, one).replace('/', '-')}-s{seed}-e{options.epochs}"
-                net = train_network(architecture, space, lesson, folder)
-                export_net(net, folder / FLOAT)
-                reached = integer_model(space, lesson, folder)
-                note(results, {"kind": "trained", "name": name, "architecture": str(architecture), "seed": seed,
-                               "epochs": options.epochs, "integer_accuracy": reached})  # fmt: skip
+                if (seed + n) % workers == worker:
+                    lesson = Lesson(images, test, replace(space.recipe, epochs=options.epochs, seed=seed))
+                    folder = options.out / f"{named(made.job, one).replace('/', '-')}-s{seed}-e{options.epochs}"
+                    train(results, architecture_of(made.candidates[one.candidate], space), space, lesson, folder)
     print(table(options.runs, rows(results), options.epochs))
 
 
