@@ -26,6 +26,7 @@ from nashc.hw.energy import operation_pj
 from nashc.hw.machine import PAGE_BITS, PARTIAL_SUM_BITS, pages
 from nashc.hw.resources import ACTIVATION_BITS
 from nashc.search.coarse import BoundedSlot, choose, front, issue_bound
+from nashc.search.memory import quiet
 
 PAGE_PRICES = (0.6, 1.2, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 """Prices of a page-cycle that are tried, in units of the DRAM cycles that a page takes over one interval."""
@@ -164,10 +165,10 @@ def least_sum(values: list[np.ndarray], costs: list[np.ndarray], limits: np.ndar
     high, found = float(sum(v.max() for v in values)), None
     tables = [np.vstack([cost, value[None, :]]) for cost, value in zip(costs, values, strict=True)]
     fronts = [front(table) for table in tables]  # the limits change, the options that others beat do not
-    leanest = [table[:, kept] for table, kept in zip(tables, fronts, strict=True)]
+    lean = [table[:, kept] for table, kept in zip(tables, fronts, strict=True)]
     for turn in range(2 * HALVINGS):
         middle = high if turn == 0 else (low + high) / 2
-        choice = choose(leanest, np.append(limits, middle), leanest=False)
+        choice = choose(lean, np.append(limits, middle), leanest=False)
         if choice.picks is not None:
             found = [int(kept[p]) for kept, p in zip(fronts, choice.picks, strict=True)]
             high = min(middle, float(sum(value[p] for value, p in zip(values, found, strict=True))))
@@ -235,13 +236,18 @@ def unheld_pj(moved: list[list[list[Operand]]], room: float, energy: Energy) -> 
     a layer runs, for its feature maps beside them. A linear program, parts of operands on chip."""
     layers = [[o for o in layer if o.optional] for slot in moved for layer in slot]
     kept = [o for layer in layers for o in layer]
-    saved = energy.dram_pj_per_bit - min(energy.buffer_pj_per_bit + energy.noc_pj_per_bit, energy.dram_pj_per_bit)
     bits = np.array([o.bits for o in kept], dtype=np.float64)
     owner = np.repeat(np.arange(len(layers)), [len(layer) for layer in layers])
-    pages = np.array([[o.pinned for o in kept]] * len(layers)).reshape(len(layers), len(kept))
-    pages[owner, np.arange(len(kept))] += [o.pages for o in kept]
-    if not kept or (pages.sum(axis=1) <= room).all():
+    rows = np.zeros((len(layers) + 1, len(kept) + 1))  # the last row and column: pinned pages
+    rows[owner, np.arange(len(kept))] = [o.pages for o in kept]
+    rows[:-1, -1] = room
+    rows[-1] = [*(o.pinned for o in kept), -room]
+    if rows[:-1].sum(axis=1).max(initial=0) - room + sum(o.pinned for o in kept) <= room:
         return 0.0
-    found = linprog(-bits / bits.sum(), A_ub=pages / room, b_ub=np.ones(len(layers)), bounds=(0, 1)) if room else None
-    held = 0.0 if found is None else float(bits @ found.x)
-    return max(0.0, float(bits.sum()) - held * (1 + TOLERANCE)) * saved
+    limits, unit = np.append(np.full(len(layers), room), 0.0), max(room, 1.0)
+    with quiet():
+        found = linprog(np.append(-bits / bits.sum(), 0.0), A_ub=rows / unit, b_ub=limits / unit, bounds=(0, 1))
+    if found.x is None:  # the solver failed, and proves nothing
+        return 0.0
+    saved = energy.dram_pj_per_bit - min(energy.buffer_pj_per_bit + energy.noc_pj_per_bit, energy.dram_pj_per_bit)
+    return max(0.0, float(bits.sum() - bits @ found.x[:-1] * (1 + TOLERANCE))) * saved

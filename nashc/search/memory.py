@@ -230,7 +230,7 @@ class _Program:
         low[self.interval], high[self.interval] = floor / unit, np.inf
         if integer:
             kinds[self.switches] = 1
-        with _quiet():
+        with quiet():
             result = milp(
                 np.array(self.cost),
                 integrality=kinds,
@@ -294,7 +294,7 @@ def _way(after: tuple[tuple[int, ...], ...], least: list[int], start: int, end: 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the solver off the standard output: HiGHS prints a debugging line there whatever its options say, and
     `--json` promises that nothing else is on it."""
     sys.stdout.flush()
