@@ -53,6 +53,12 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     integer_accuracy: float | None = None
     training: Training | None = None
 
+    @property
+    def fastest(self) -> float:
+        """FPS of its design, or of that on DSPs alone where the search found that one to be faster: it is a design of
+        the larger space, too."""
+        return max(self.fps, self.dsp_fps or 0.0)
+
 
 def trained_apart(pairs: Iterable[Pair]) -> str:
     """In what the trainings of pairs differ, for their accuracies do not compare then; "" where they do."""

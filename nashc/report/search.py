@@ -129,7 +129,7 @@ LEGEND = (
 def _beside(pair: Pair, rival: Pair, found: Sequence[Found]) -> str:
     """The rival by what the pair is next to it, and whether it scores as much."""
     less = ", scores less" if found[rival.candidate].score < found[pair.candidate].score else ""
-    return f"rival: pair is {pair.fps / rival.fps:.2f}x{less}"
+    return f"rival: pair is {pair.fps / rival.fastest:.2f}x{less}"
 
 
 def draw(made: Pareto, path: Path) -> None:

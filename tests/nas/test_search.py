@@ -18,11 +18,13 @@ from nashc.importer import import_model
 from nashc.nas.architecture import parse
 from nashc.nas.job import load_job, save_job
 from nashc.nas.network import network_of
-from nashc.nas.pairs import Found, Pareto, candidates, chosen, load, rival_of, save
+from nashc.nas.pairs import PARETO_FILE, Found, Pareto, candidates, chosen, load, rival_of, save
 from nashc.nas.proxies import combined
 from nashc.nas.search import CONV, HYBRID, Worker, pricing, read_inputs
 from nashc.nas.study import History, open_history
-from nashc.report.search import join_shown, search_shown
+from nashc.report.html.pareto import pareto_data
+from nashc.report.search import join_shown, search_report, search_shown
+from nashc.report.text import render
 
 DESIGN_SECONDS = 0.5
 
@@ -104,6 +106,22 @@ def test_the_rival_has_the_score_of_the_pair_where_one_of_convolutions_has(made)
             assert rival.coarse_fps == max(c.coarse_fps for c in as_good)
         else:
             assert rival.score == max(c.score for c in made.candidates if c.family == CONV)
+
+
+def test_a_rival_is_as_fast_as_the_faster_of_its_designs(folder, made):
+    """Where the search of the larger space ends at a slower design than that of DSPs alone, that one counts."""
+    (folder / "again").mkdir()
+    first = next(p for p in made.pairs if p.rival >= 0)
+    for dsp_fps, fastest in ((first.fps * 4, first.fps * 4), (first.fps / 4, first.fps * 2), (None, first.fps * 2)):
+        pairs = list(made.pairs)
+        pairs[first.rival] = msgspec.structs.replace(pairs[first.rival], fps=first.fps * 2, dsp_fps=dsp_fps)
+        changed = msgspec.structs.replace(made, pairs=tuple(pairs))
+        shown = " ".join(render(search_report(changed, folder / "out"), 120, color=False).split())
+        assert f"pair is {first.fps / fastest:.2f}x" in shown
+        save(changed, folder / "again")
+        drawn = pareto_data(folder / "again" / PARETO_FILE, folder / "again" / "pareto.html")["chosen"]
+        beside = next(pair["rival"] for pair in drawn if pair["name"] == first.folder)
+        assert beside["fps"] == fastest
 
 
 def test_nothing_is_scored_again_when_it_goes_on(folder, made, monkeypatch):

@@ -102,7 +102,7 @@ def _rival(made: _Pareto, pair: Pair) -> Data | None:
         return None
     rival = made.pairs[pair.rival]
     less = made.candidates[rival.candidate].score < made.candidates[pair.candidate].score
-    return {"name": shown(rival.folder), "fps": rival.fps, "less": less}
+    return {"name": shown(rival.folder), "fps": rival.fastest, "less": less}
 
 
 def _link(folder: Path, name: str, page: Path) -> str | None:
