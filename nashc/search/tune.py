@@ -31,7 +31,8 @@ BURSTS = 1.06
 ROUNDS = 4
 NEAR_SHARES = (-3, -1, 0, 1, 3)
 NEVER = np.iinfo(np.int64).max // 4
-FITTING_ROUNDS = 16
+FITTING_ROUNDS, LEAST_STEP = 16, 200
+"""How often the limits are lowered to make a choice fit, and by how many LUTs at the least."""
 HALVINGS = 12
 
 
@@ -259,8 +260,7 @@ class Tuner:
             shares = [int(r[-1, p]) for r, p in zip(rows, picks, strict=True)]
             return [int(c[p]) for c, p in zip(columns, picks, strict=True)], shares
 
-        limits = self.limits(self.least_pages)
-        for _ in range(FITTING_ROUNDS):
+        def fastest(limits: np.ndarray) -> Candidate | None:
             low, high = max(float(b.min()) for b in busy), 2 * relief * found.interval
             best = choice(high, limits)
             if best is None:
@@ -271,12 +271,9 @@ class Tuner:
                 low, high, best = (middle, high, best) if other is None else (low, middle, other)
             options, shares = best
             shares[int(np.argmax([b[:, -1].min() for b in busy]))] += self.space.shares - sum(shares)
-            made = Candidate(tuple(options), levels, tuple(shares), self.least_pages)
-            used = self.used(self.chunks(made), self.least_pages)
-            if used.fits(self.limit):
-                return made
-            limits = self.tightened(limits, used)
-        return None
+            return Candidate(tuple(options), levels, tuple(shares), self.least_pages)
+
+        return self.fitted(fastest)
 
     # buffers and shares
 
@@ -356,13 +353,32 @@ class Tuner:
         """What the rows of `slot_costs` may sum to beside a memory of so many pages."""
         return slot_limits(self.board, self.limit, self.slots, memory_pages, self.uram_groups)
 
-    def tightened(self, limits: np.ndarray, used: Resources) -> np.ndarray:
-        """Less for the rows of LUTs, which are optimistic about DSPs, after a choice that did not fit."""
-        excess = max(used.lut - self.limit.lut, 0) + max(used.ff - self.limit.ff, 0) // 2
-        excess += 200 * max(used.dsp - self.limit.dsp, 0)
-        lower = limits.copy()
-        lower[:-1] -= min(max(excess, 200), self.limit.lut // 20)
-        return lower
+    def fitted(self, fastest: Callable[[np.ndarray], Candidate | None]) -> Candidate | None:
+        """The fastest choice for the limits, those of LUTs lowered about as little as makes it fit: their rows are
+        optimistic about DSPs, and have no FFs."""
+        limits, found = self.limits(self.least_pages), None
+        low = high = taken = 0
+        for _ in range(FITTING_ROUNDS):
+            made = fastest(np.append(limits[:-1] - taken, limits[-1]))
+            if made is None:
+                break
+            used = self.used(self.chunks(made), self.least_pages)
+            if used.fits(self.limit):
+                found, high = made, taken
+            else:
+                low = taken
+            if found is None:
+                taken += min(max(self.excess(used), LEAST_STEP), self.limit.lut // 20)
+            elif high - low <= LEAST_STEP:
+                break
+            else:
+                taken = (low + high) // 2
+        return found
+
+    def excess(self, used: Resources) -> int:
+        """What a choice takes too much, in LUTs."""
+        beyond = max(used.lut - self.limit.lut, 0) + max(used.ff - self.limit.ff, 0) // 2
+        return beyond + 200 * max(used.dsp - self.limit.dsp, 0)
 
     def least_levels(self, choice: list[int]) -> list[tuple[int, ...]]:
         """Of the levels that hold all layers of each slot's option those of fewest LUTs, and those of fewest BRAM18."""
@@ -394,20 +410,17 @@ class Tuner:
         return candidate.levels
 
     def fitting(self, choice: list[int], levels: tuple[int, ...], shares: tuple[int, ...]) -> Candidate | None:
-        """The fastest options whose exact resources fit, near a first choice that the coarse limits allow."""
-        limits = self.limits(self.least_pages)
+        """The fastest options whose exact resources fit: a first choice that the coarse limits allow, or near it."""
+        made = Candidate(tuple(choice), levels, shares, self.least_pages)
+        if self.used(self.chunks(made), self.least_pages).fits(self.limit):
+            return made
         costs = [slot_costs(s.options, [level]) for s, level in zip(self.slots, levels, strict=True)]
-        for _ in range(FITTING_ROUNDS):
-            made = Candidate(tuple(choice), levels, shares, self.least_pages)
-            used = self.used(self.chunks(made), self.least_pages)
-            if used.fits(self.limit):
-                return made
-            limits = self.tightened(limits, used)
+
+        def fastest(limits: np.ndarray) -> Candidate | None:
             found = least_busy(self.slots, costs, limits)
-            if found is None:
-                return None
-            choice = found[1]
-        return None
+            return None if found is None or not found[1] else replace(made, choice=tuple(found[1]))
+
+        return self.fitted(fastest)
 
 
 def shared_out(parts: list[float], total: int, least: int = 1) -> tuple[int, ...]:
