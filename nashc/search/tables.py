@@ -233,7 +233,7 @@ def _row_pj(
     machine: Machine,
     row: tuple[Placement, ...],
     mappings: tuple[Mapping, ...],
-) -> tuple[float, ...]:  # fmt: skip
+) -> tuple[float, ...]:
     return tuple(_energy_pj(energy, work, chunk, machine, *each) for each in zip(row, mappings, strict=True))
 
 
