@@ -58,7 +58,7 @@ def main() -> None:
                 context = chromium.new_context(viewport={"width": 1280, "height": 900})
                 page = context.new_page()
                 page.goto(path.as_uri())
-                page.wait_for_function("performance.getEntriesByName('ready').length > 0")
+                page.wait_for_function("() => performance.getEntriesByName('ready').length > 0")
                 found.append(page.evaluate("performance.getEntriesByName('ready')[0].startTime") / 1000)
                 if path is file:
                     searched.append(page.evaluate(SEARCHED) / 1000)

@@ -262,7 +262,7 @@ def test_three_hundred_layers_stay_small_and_whole(chromium, tmp_path):
     assert len(text.encode()) <= 2 * 2**20
     (tmp_path / "report.html").write_text(text)
     with opened(chromium, tmp_path / "report.html") as page:
-        page.wait_for_function("document.querySelectorAll('#layers tbody tr').length === 300")
+        page.wait_for_function("() => document.querySelectorAll('#layers tbody tr').length === 300")
         scroll_through(page)
         page.get_by_label("search layers").fill("block299/")
         assert page.locator("#layers tbody tr").count() == 1
