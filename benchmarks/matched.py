@@ -19,13 +19,14 @@ from machine import heading
 from results import note, rows, spread
 
 from nashc.board import Board, load_board
-from nashc.core.network import Network, Unit
+from nashc.core.network import Network
 from nashc.core.options import Options
 from nashc.nas.architecture import parse
 from nashc.nas.job import train_and_test
 from nashc.nas.network import network_of
 from nashc.nas.space import load_space
 from nashc.nas.trained import Lesson
+from nashc.search.baselines import multiplication_only
 
 
 def main() -> None:
@@ -59,7 +60,7 @@ def main() -> None:
 
 def row(name: str, network: Network, board: Board, results: Path, epochs: int) -> str:
     """The line of a network; its designs are searched unless they are there."""
-    key, hybrid = f"{board.name} {name}", any(layer.unit in (Unit.SHIFT, Unit.ADDER) for layer in network.layers)
+    key, hybrid = f"{board.name} {name}", multiplication_only(network) != network
     if not any(r["kind"] == "design" and r["network"] == key for r in rows(results)):
         for lanes, design in designs(network, board, Options(), rival=not hybrid).items():
             note(results, designed(key, lanes, design))

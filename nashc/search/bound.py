@@ -26,15 +26,13 @@ from nashc.hw.energy import operation_pj
 from nashc.hw.machine import PAGE_BITS, PARTIAL_SUM_BITS, pages
 from nashc.hw.resources import ACTIVATION_BITS
 from nashc.search.coarse import BoundedSlot, choose, front, issue_bound
-from nashc.search.memory import quiet
+from nashc.search.memory import TOLERANCE, quiet
 
 PAGE_PRICES = (0.6, 1.2, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 """Prices of a page-cycle that are tried, in units of the DRAM cycles that a page takes over one interval."""
 SHARE_STEPS = 16
 HALVINGS = 9
 PRECISION = 0.003
-TOLERANCE = 1e-6
-"""How far a solver may be off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +208,6 @@ def path_cycles(
 def energies(slots: list[BoundedSlot], moved: list[list[list[Operand]]], energy: Energy) -> list[np.ndarray]:
     """For each slot, the least energy of its layers on each option: operations and array once, each operand once, from
     the on-chip memory where it may be there."""
-    on_chip = energy.buffer_pj_per_bit + energy.noc_pj_per_bit
     values = []
     for slot, layers in zip(slots, moved, strict=True):
         total = np.zeros(len(slot.options))
@@ -226,7 +223,7 @@ def energies(slots: list[BoundedSlot], moved: list[list[list[Operand]]], energy:
             operation = min(operation_pj(energy, unit, work.weight_bits, share) for share in (0.0, 1.0))
             total += work.batch * work.nest.macs * work.terms * operation + issue_bound(slot.options, work) * cycle
             for o in operands_:
-                total += o.bits * (min(on_chip, energy.dram_pj_per_bit) if o.optional else energy.dram_pj_per_bit)
+                total += o.bits * (least_bit_pj(energy) if o.optional else energy.dram_pj_per_bit)
         values.append(total)
     return values
 
@@ -249,5 +246,10 @@ def unheld_pj(moved: list[list[list[Operand]]], room: float, energy: Energy) -> 
         found = linprog(np.append(-bits / bits.sum(), 0.0), A_ub=rows / unit, b_ub=limits / unit, bounds=(0, 1))
     if found.x is None:  # the solver failed, and proves nothing
         return 0.0
-    saved = energy.dram_pj_per_bit - min(energy.buffer_pj_per_bit + energy.noc_pj_per_bit, energy.dram_pj_per_bit)
+    saved = energy.dram_pj_per_bit - least_bit_pj(energy)
     return max(0.0, float(bits.sum() - bits @ found.x[:-1] * (1 + TOLERANCE))) * saved
+
+
+def least_bit_pj(energy: Energy) -> float:
+    """Energy of a bit that may be on chip, wherever it is."""
+    return min(energy.buffer_pj_per_bit + energy.noc_pj_per_bit, energy.dram_pj_per_bit)
