@@ -23,7 +23,7 @@ from nashc.nas.train import Images
 RESOLUTION = 16
 """Rows and columns, by the mean of what each pixel covers."""
 TRAIN_IMAGES, TEST_IMAGES = 10_000, 10_000
-RECIPE = Recipe(epochs=6, batch=128, rate=0.1, adder_rate=3.0, quantised=0.0)
+RECIPE = Recipe(epochs=6, batch=128, rate=0.1, adder_rate=3.0, as_conv=0.0, quantised=0.0)
 NETWORKS, REPEATED, SEEDS = 32, 4, 3
 """Of each group: networks, how many of them are trained with more than one seed, and with how many seeds then."""
 HALVES = {"resnet-cifar": "design", "mobilenet-cifar": "final"}

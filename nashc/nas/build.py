@@ -15,8 +15,8 @@ from nashc.nas.layout import WEIGHT_BITS, Step, layout
 from nashc.nas.space import Space
 from nashc.nn import AdderConv2d, ShiftConv2d
 from nashc.nn.adder import adder_conv2d
-from nashc.nn.adder_norm import WEIGHT_LEVELS, Rounding, round_through
-from nashc.nn.window import SoundConv2d
+from nashc.nn.adder_norm import WEIGHT_LEVELS, Rounding, imitation, round_through
+from nashc.nn.window import SoundConv2d, conv2d
 
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -36,7 +36,7 @@ class Gate(nn.Module):
 
 class NormedLayer(nn.Module):
     """A convolution, shift or adder layer and its BN. `rounding`, of an adder layer: the step that inputs and weights
-    share once the layer computes with bytes."""
+    share once the layer computes with bytes; `as_conv`: whether it is a convolution yet."""
 
     def __init__(self, step: Step) -> None:
         super().__init__()
@@ -50,16 +50,23 @@ class NormedLayer(nn.Module):
             self.conv = SoundConv2d(*window, bias=False)
         self.norm = nn.BatchNorm2d(step.outputs)
         self.rounding = Rounding() if step.operator == "adder" else None
+        self.as_conv = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.rounding is not None and self.rounding.step:
-            assert isinstance(self.conv, AdderConv2d)
-            x, weight = self.rounding(x), self.byte_weight(self.conv, self.rounding)
-            x = adder_conv2d(x.contiguous(), weight, *self.conv.window, self.conv.eta)
+        if self.as_conv:
+            x = conv2d(x, self.adder.weight, None, *self.adder.window)
+        elif self.rounding is not None and self.rounding.step:
+            x, weight = self.rounding(x), self.byte_weight(self.adder, self.rounding)
+            x = adder_conv2d(x.contiguous(), weight, *self.adder.window, self.adder.eta)
         else:
             x = self.conv(x)
         y: Tensor = self.norm(x)
         return y
+
+    @property
+    def adder(self) -> AdderConv2d:
+        assert isinstance(self.conv, AdderConv2d)
+        return self.conv
 
     @staticmethod
     def byte_weight(conv: AdderConv2d, rounding: Rounding) -> Tensor:
@@ -114,6 +121,46 @@ class HybridNet(StepNet):
         super().__init__(layout(architecture, space))
         self.architecture, self.space = architecture, space
 
+    @property
+    def adders(self) -> list[NormedLayer]:
+        """Its adder layers, in the order in which they run."""
+        return [m for m in self.modules() if isinstance(m, NormedLayer) and m.rounding is not None]
+
+    def begin_as_conv(self, seed: int) -> None:
+        """From now on adder layers are convolutions, with weights that those start from."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for layer in self.adders:
+                layer.as_conv = True
+                weight = torch.empty(layer.adder.weight_shape)  # numbers go to memory in its order, which may be another
+                nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+                layer.adder.weight.data.copy_(weight)
+
+    @torch.no_grad()
+    def end_as_conv(self, x: Tensor) -> None:
+        """From now on adder layers are such: each imitates on these images the convolution that it was, one layer after
+        the other, on inputs as the earlier ones make them (nashc.nn.adder_norm)."""
+        before = copy.deepcopy(self)
+        for layer, old in zip(self.adders, before.adders, strict=True):
+            seen, wanted = captured(self, layer, x)[0].contiguous(), captured(before, old, x)[1]
+            conv, norm = layer.adder, layer.norm
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+
+            def distance(weight: Tensor, x: Tensor = seen, conv: AdderConv2d = conv) -> Tensor:
+                y: Tensor = adder_conv2d(x, weight.contiguous(), *conv.window, None)
+                return y
+
+            signed = conv.weight * norm.weight.sign().view(-1, 1, 1, 1)  # the BN of an adder layer has a scale above 0
+            weight, (mean, variance, y_mean, y_variance, _) = imitation(signed, seen, wanted, distance)
+            conv.weight.copy_(weight)
+            for own, value in (
+                (norm.running_mean, mean), (norm.running_var, variance), (norm.weight, y_variance.sqrt()),
+                (norm.bias, y_mean),
+            ):  # fmt: skip
+                own.copy_(value)
+            layer.as_conv = False
+
     @torch.no_grad()
     def round_adders(self, x: Tensor) -> None:
         """From now on adder layers compute with bytes, at steps that suit these images; of the inputs of one layer
@@ -122,18 +169,10 @@ class HybridNet(StepNet):
         Where a weight lies beyond all inputs, |x - w| is a line in x: brought to the nearest input it changes the
         output by a constant, which the BN takes.
         """
-        layers = [m for m in self.modules() if isinstance(m, NormedLayer) and m.rounding is not None]
-        for layer in layers:
-            seen: list[Tensor] = []
-            hook = layer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
-            training = self.training
-            self.eval()(x)
-            self.train(training)
-            hook.remove()
+        for layer in self.adders:
             assert layer.rounding is not None
-            step = layer.rounding.measure(seen[0])
-            assert isinstance(layer.conv, AdderConv2d)
-            weight = layer.conv.weight
+            step = layer.rounding.measure(captured(self, layer, x)[0])
+            weight = layer.adder.weight
             near = weight.clamp(max(float(layer.rounding.low), -WEIGHT_LEVELS) * step, WEIGHT_LEVELS * step)
             assert layer.norm.running_mean is not None
             layer.norm.running_mean += (weight - near).abs().sum((1, 2, 3))
@@ -145,11 +184,21 @@ class HybridNet(StepNet):
         made.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         for module in made.modules():
             if isinstance(module, NormedLayer) and module.rounding is not None:
-                assert isinstance(module.conv, AdderConv2d)
                 if module.rounding.step:
-                    module.conv.weight.data = module.byte_weight(module.conv, module.rounding).detach()
+                    module.adder.weight.data = module.byte_weight(module.adder, module.rounding).detach()
                 module.rounding = None
         return made
+
+
+def captured(net: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Input and output of a layer in eval mode, for these inputs of the network."""
+    found: list[tuple[Tensor, Tensor]] = []
+    hook = layer.register_forward_hook(lambda _, inputs, output: found.append((inputs[0], output)))
+    training = net.training
+    net.eval()(x)
+    net.train(training)
+    hook.remove()
+    return found[0]
 
 
 def build(architecture: Architecture, space: Space, seed: int = 0) -> HybridNet:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -49,7 +50,7 @@ class Pareto(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[Found, ...]
     pairs: tuple[Pair, ...]
     schema: str = "nashc-pareto"
-    version: int = 1
+    version: Literal[2] = 2
 
 
 def candidates(job: Job, history: History) -> tuple[Found, ...]:

@@ -1,6 +1,7 @@
 """Trains a network of a space on labelled images, with a recipe that suits its operators.
 
 SGD with Nesterov's momentum, a linear warm-up and a cosine; label smoothing; BN and biases without decay. Adder layers
+learn what to see as convolutions, which learn faster, and go on as adder layers that imitate those. They
 scale their own gradient (nashc.nn.adder, eta), so their rate is one of its own, and they have no decay: the distance to
 0 means nothing for them. Everything random depends on the seed and the step alone, so a run that goes on from a
 checkpoint, at whatever step, ends with the same weights as one that was never interrupted.
@@ -38,6 +39,8 @@ LEAST_BATCH = 2
 """A BN needs more than one value a channel."""
 MEASURED_ON = 256
 """Images from which adder layers take their steps."""
+IMITATED_PIXELS = 2**20
+"""Of at most MEASURED_ON images on which adder layers imitate convolutions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class Trainer:
         self.step, self.steps = 0, self.per_epoch * recipe.epochs
         self.optimiser = torch.optim.SGD(_groups(net, recipe), lr=0.0, momentum=MOMENTUM, nesterov=True)
         self.about = note
+        self.hybrid = self.net if isinstance(self.net, HybridNet) and self.net.adders else None
 
     @cached_property
     def note(self) -> str:
@@ -144,15 +148,8 @@ class Trainer:
             yield order[i * self.recipe.batch : (i + 1) * self.recipe.batch]
 
     def _update(self, index: np.ndarray) -> float:
-        begin = min(
-            self.steps - 1, round(self.steps * (1 - self.recipe.quantised))
-        )  # the last step, where few are left
-        if self.recipe.quantised > 0 and self.step == begin and isinstance(self.net, HybridNet):
-            first = np.random.default_rng(self.recipe.seed).permutation(len(self.images))[:MEASURED_ON]
-            self.net.round_adders(self.images.batch(first).to(self.device))
-            if self.processes > 1:  # BN statistics are each process's own, and the steps follow them
-                for value in self.net.state_dict().values():
-                    distributed.broadcast(value, 0)
+        if self.hybrid is not None:
+            self._change(self.hybrid)
         for group in self.optimiser.param_groups:
             group["lr"] = group["share"] * self._rate()
         rng = np.random.default_rng([self.recipe.seed, self.step, 1]) if self.recipe.augment else None
@@ -165,6 +162,43 @@ class Trainer:
         self.optimiser.step()
         self.step += 1
         return float(loss.detach())
+
+    def _change(self, net: HybridNet) -> None:
+        """Adder layers begin as convolutions, become adder layers, and compute with bytes at last: each at its step."""
+        recipe = self.recipe
+        if self.step == 0 and recipe.as_conv > 0:
+            net.begin_as_conv(recipe.seed)
+            self._adders_learn(recipe)
+        changed = False
+        if self.step == self._first_of(recipe.as_conv) and recipe.as_conv > 0:
+            net.end_as_conv(self._some(max(LEAST_BATCH, IMITATED_PIXELS // net.space.resolution**2)))
+            self._adders_learn(recipe)
+            for layer in net.adders:
+                self.optimiser.state.pop(layer.adder.weight, None)
+            changed = True
+        if self.step == self._first_of(1 - recipe.quantised) and recipe.quantised > 0:
+            net.round_adders(self._some(MEASURED_ON))
+            changed = True
+        if changed and self.processes > 1:  # BN statistics are each process's own, and these changes follow them
+            for value in net.state_dict().values():
+                distributed.broadcast(value, 0)
+
+    def _first_of(self, share: float) -> int:
+        """The step that comes after that share of them; the last one, where few are left."""
+        return min(self.steps - 1, round(self.steps * share))
+
+    def _some(self, count: int) -> Tensor:
+        first = np.random.default_rng(self.recipe.seed).permutation(len(self.images))[: min(count, MEASURED_ON)]
+        return self.images.batch(first).to(self.device)
+
+    def _adders_learn(self, recipe: Recipe) -> None:
+        """At the rate and with the decay of what they are now."""
+        assert self.hybrid is not None
+        as_conv = self.hybrid.adders[0].as_conv
+        for group in self.optimiser.param_groups:
+            if group["adder"]:
+                group["share"] = 1.0 if as_conv else recipe.adder_rate
+                group["weight_decay"] = recipe.weight_decay if as_conv else 0.0
 
     def loss(self, x: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy with smoothed labels and, if there is a teacher, with its soft targets."""
@@ -215,6 +249,11 @@ class Trainer:
             momentum = tensors.get(f"momentum/{name}")
             if momentum is not None:
                 self.optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
+        if self.hybrid is not None:
+            as_conv = self.recipe.as_conv > 0 and 0 < self.step <= self._first_of(self.recipe.as_conv)
+            for layer in self.hybrid.adders:
+                layer.as_conv = as_conv
+            self._adders_learn(self.recipe)
         return True
 
 
@@ -246,7 +285,7 @@ def share_right(
 
 
 def _groups(net: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
-    """Parameters by what their updates need: {"params", "share" of the rate, "weight_decay"}."""
+    """Parameters by what their updates need: {"params", "share" of the rate, "weight_decay", "adder"}."""
     adders: list[nn.Parameter] = []
     shifts: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -265,7 +304,7 @@ def _groups(net: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
         (others, 1.0, recipe.weight_decay),
         (plain, 1.0, 0.0),
     )
-    return [{"params": p, "share": share, "weight_decay": decay} for p, share, decay in made if p]
+    return [{"params": p, "share": share, "weight_decay": decay, "adder": p is adders} for p, share, decay in made if p]
 
 
 def _check(recipe: Recipe, images: Images, teacher: nn.Module | None, processes: int) -> None:

@@ -11,6 +11,7 @@ BN give it mean and deviation of the convolution. Measured on a trained ResNet-2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -133,17 +134,13 @@ class AdderNorm(nn.Module):
         """
         self.unit.copy_(x.std().clamp_min(1e-6))
         self.limit(x)
-        table = slope_table(x)
-        best = torch.full((len(weight),), -1.0)
-        chosen = torch.zeros_like(weight)
-        for alpha in ALPHAS:
-            tried = slopes_to_weights(weight, *table, alpha).clamp(self.low, self.high)
+
+        def distance(tried: Tensor) -> Tensor:
             self.weight.copy_(tried)
-            match = _moments(self.distance(x), y)[-1]
-            better = match > best
-            best[better], chosen[better] = match[better], tried[better]
+            return self.distance(x)
+
+        chosen, (mean, variance, y_mean, y_variance, match) = imitation(weight, x, y, distance)
         self.weight.copy_(chosen)
-        mean, variance, y_mean, y_variance, match = _moments(self.distance(x), y)
         self.mean.copy_(mean)
         self.variance.copy_(variance)
         self.scale.copy_(y_variance.sqrt())
@@ -152,10 +149,9 @@ class AdderNorm(nn.Module):
 
     @torch.no_grad()
     def limit(self, x: Tensor) -> None:
-        """Keep weights where they make a difference for inputs like x, and within the integer layer's levels."""
-        largest = shared_step(x) * WEIGHT_LEVELS
-        self.high.copy_(largest)
-        self.low.copy_(x.min().clamp(max=0).maximum(-largest))
+        low, high = limits(x)
+        self.low.copy_(low)
+        self.high.copy_(high)
 
     @torch.no_grad()
     def round_to(self, step: Tensor) -> None:
@@ -188,6 +184,31 @@ class AdderNorm(nn.Module):
         values = (self.scale, self.bias, self.mean * unit, self.variance * unit**2)
         stored = {name: _array(value) for name, value in zip(names, values, strict=True)}
         return [adder, norm], {adder.input[1]: _array(self.rounded_weight()), **stored}
+
+
+def limits(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Within these weights make a difference for inputs like x, and are within the integer layer's levels."""
+    high = shared_step(x) * WEIGHT_LEVELS
+    return x.min().clamp(max=0).maximum(-high), high
+
+
+@torch.no_grad()
+def imitation(
+    weight: Tensor, x: Tensor, y: Tensor, distance: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    """Adder weights for inputs x whose `distance` is close to a convolution's outputs y but for mean and deviation.
+
+    `weight` is the convolution's. Also returns mean and variance of each channel of the distance and of y, and their
+    squared correlation.
+    """
+    table, (low, high) = slope_table(x), limits(x)
+    best, chosen = weight.new_full(weight.shape[:1], -1.0), torch.zeros_like(weight)
+    for alpha in ALPHAS:
+        tried = slopes_to_weights(weight, *table, alpha).clamp(low, high)
+        match = _moments(distance(tried), y)[-1]
+        better = match > best
+        best[better], chosen[better] = match[better], tried[better]
+    return chosen, _moments(distance(chosen), y)
 
 
 def slope_table(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -125,7 +125,7 @@ def test_a_task_that_cannot_be_is_refused(changes: dict[str, object], said: str)
 def test_a_supernet_of_one_subnet_trains_as_the_network_alone(text: str) -> None:
     """Also as two of the same: a gradient is the mean over the subnets, and what the teacher says are no labels."""
     architecture = parse(text, SPACE)
-    recipe = replace(RECIPE, quantised=0.0, weight_decay=0.0)
+    recipe = replace(RECIPE, as_conv=0.0, quantised=0.0, weight_decay=0.0)
     shared = supernet(SPACE, 1)
     alone = Trainer(extract(shared, architecture), TRAIN, recipe)
     alone.steps = 4

@@ -10,7 +10,7 @@ from tiny import SPACE, images
 
 from nashc.errors import NashcError
 from nashc.nas.architecture import parse
-from nashc.nas.build import build
+from nashc.nas.build import build, captured
 from nashc.nas.job import open_images
 from nashc.nas.recipe import Recipe
 from nashc.nas.train import Images, Trainer, accuracy
@@ -18,6 +18,7 @@ from nashc.nas.train import Images, Trainer, accuracy
 HYBRID = parse("8/12:a3,s3", SPACE)
 RECIPE = Recipe(epochs=2, batch=8)
 STEPS = 6
+PARTS = ("first", "second")
 FEW, MANY = Images(*images(24)), Images(*images(96))
 
 
@@ -106,23 +107,26 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(tmp_path, damage
     assert made.step == 0
 
 
-def test_decay_is_for_weights_that_multiply():
-    """One step with and without it: what differs has decay."""
+@pytest.mark.parametrize("as_conv", [0.0, 0.5])
+def test_decay_is_for_weights_that_multiply(as_conv):
+    """One step with and without it: what differs has decay. An adder layer has it as long as it is a convolution."""
     weights = []
     for decay in (0.0, 0.5):
-        made = trainer(replace(RECIPE, weight_decay=decay))
+        made = trainer(replace(RECIPE, weight_decay=decay, as_conv=as_conv))
         made.run(until=1)
         weights.append(dict(made.net.named_parameters()))
     differ = {name for name, value in weights[0].items() if not torch.equal(value, weights[1][name])}
-    shift = {f"blocks.1.{name}.conv.weight" for name in ("first", "second")}
-    assert differ == {"stem.conv.weight", "classifier.weight"} | shift
+    layers = {f"blocks.{block}.{name}.conv.weight" for block in ((0, 1) if as_conv else (1,)) for name in PARTS}
+    if as_conv:
+        layers.add("blocks.0.shortcut.conv.weight")
+    assert differ == {"stem.conv.weight", "classifier.weight"} | layers
 
 
 @pytest.mark.parametrize(("layer", "rate"), [("adder", "blocks.0.first"), ("shift", "blocks.1.first")])
 def test_adder_and_shift_layers_have_rates_of_their_own(layer, rate):
     moves = []
     for share in (1.0, 2.0):
-        made = trainer(replace(RECIPE, weight_decay=0.0, **{f"{layer}_rate": share}))
+        made = trainer(replace(RECIPE, weight_decay=0.0, as_conv=0.0, **{f"{layer}_rate": share}))
         before = made.net.get_submodule(rate).conv.weight.detach().clone()
         made.run(until=1)
         moves.append(made.net.get_submodule(rate).conv.weight.detach() - before)
@@ -166,6 +170,7 @@ def test_a_teacher_that_says_the_same_leaves_the_labels_share():
         ({"rate": 0.0}, "rate=0.0: must be"),
         ({"distil": 0.5}, "distil=0.5 without a teacher"),
         ({"distil": 2.0}, "distil=2.0: must be 0 to 1"),
+        ({"as_conv": 0.9}, "as_conv=0.9 and quantised=0.2: together at most 1"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(changes, text):
@@ -181,6 +186,44 @@ def test_a_loss_that_is_no_number_stops_the_run():
 def test_no_images_are_no_batch():
     with pytest.raises(NashcError, match="batches of 8 of 0 images"):
         trainer(data=Images(FEW.pixels[:0], np.zeros(0, np.int64), like=FEW))
+
+
+def test_adders_are_convolutions_first_and_have_the_rate_of_those():
+    """Up to the change they train as the same network of convolutions from the same weights."""
+    made = trainer(replace(RECIPE, adder_rate=99.0))
+    start = build(HYBRID, SPACE)
+    start.begin_as_conv(RECIPE.seed)
+    conv = build(parse("8/12:c3,s3", SPACE), SPACE)
+    conv.load_state_dict(start.state_dict(), strict=False)  # it has no steps of adder layers
+    alone = Trainer(conv, FEW, RECIPE)
+    for one in (made, alone):
+        one.run(until=STEPS // 2)
+    for name, value in alone.net.named_parameters():
+        torch.testing.assert_close(made.net.get_parameter(name), value, rtol=1e-4, atol=1e-5)
+    assert all(layer.as_conv for layer in made.net.adders)
+    made.run()
+    assert not any(layer.as_conv for layer in made.net.adders)
+
+
+@pytest.mark.parametrize("text", ["8/12:a3,a3", "8/12:c3,a3"])
+def test_adders_imitate_the_convolutions_that_they_were(text):
+    """A channel keeps mean and deviation, and the network most of what it has learnt, which it has not by other
+    weights."""
+    recipe = replace(RECIPE, epochs=12, batch=16, augment=False, label_smoothing=0.0, as_conv=0.7, quantised=0.0)
+    made = Trainer(build(parse(text, SPACE), SPACE), MANY, recipe)
+    made.run(until=round(made.steps * 0.7))
+    before, test = accuracy(made.net, MANY), MANY.batch(np.arange(96))
+    assert before > 0.9
+    last = made.net.adders[-1]
+    wanted = captured(made.net, last, test)[1]
+    made.net.end_as_conv(test)
+    found = captured(made.net, last, test)[1]
+    torch.testing.assert_close(found.mean((0, 2, 3)), wanted.mean((0, 2, 3)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found.std((0, 2, 3)), wanted.std((0, 2, 3)), rtol=1e-2, atol=1e-3)
+    assert accuracy(made.net, MANY) > 0.7
+    for layer in made.net.adders:
+        torch.nn.init.normal_(layer.conv.weight)
+    assert accuracy(made.net, MANY) < 0.6
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

@@ -357,7 +357,7 @@ def pareto_json() -> dict:
     candidate = {"score": -1.0, "coarse_fps": 50.0, "macs": {"conv": 5, "shift": 5}, "pareto": True}
     pair = {"fps": 40.0, "latency_ms": 1.0, "gops": 1.0, "gap": 0.1}
     return {
-        "schema": "nashc-pareto", "version": 1, "job": {"space": {"name": "s"}, "target": "t", "proxy": "p"},
+        "schema": "nashc-pareto", "version": 2, "job": {"space": {"name": "s"}, "target": "t", "proxy": "p"},
         "candidates": [
             {**candidate, "number": 0, "family": "hybrid", "architecture": "8/8:s3"},
             {**candidate, "number": 1, "family": "conv", "architecture": "8/8:c3"},

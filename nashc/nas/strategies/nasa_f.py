@@ -10,7 +10,6 @@ from random import Random
 from nashc.errors import NashcError
 from nashc.nas.architecture import Architecture, sample
 from nashc.nas.strategies.stages import (
-    FINISH_RATE,
     PROBED,
     evolved_accuracy,
     fast_draws,
@@ -50,7 +49,7 @@ def run(task: Task) -> Outcome:
     source, conflict = trained_supernet(task, ledger, draw, probe, SUPERNET)
     best = evolved_accuracy(task, ledger, source, EVALUATION)
     net = inherited(task, ledger, source, best)
-    return outcome(ledger, net, finished(task, ledger, net, rate=FINISH_RATE), conflict)
+    return outcome(ledger, net, finished(task, ledger, net, trained=True), conflict)
 
 
 STRATEGY = Strategy("nasa-f", "NASA-F, as FACTS.md and its public code say", run)

@@ -10,7 +10,6 @@ from random import Random
 from nashc.errors import NashcError
 from nashc.nas.architecture import Architecture
 from nashc.nas.strategies.stages import (
-    FINISH_RATE,
     PROBED,
     finished,
     identified,
@@ -44,7 +43,7 @@ def run(task: Task) -> Outcome:
     with ledger.stage("evaluation"):
         best = max(pool, key=lambda architecture: shared_accuracy(task, ledger, source, architecture))
     net = inherited(task, ledger, source, best)
-    return outcome(ledger, net, finished(task, ledger, net, rate=FINISH_RATE), conflict)
+    return outcome(ledger, net, finished(task, ledger, net, trained=True), conflict)
 
 
 STRATEGY = Strategy("pre-identified", "this project, after the NASH abstract", run)

@@ -130,9 +130,9 @@ def evolved_accuracy(task: Task, ledger: Ledger, source: Supernet, share: float)
     return _ranked(found, np.array(scores))[0]
 
 
-def finished(task: Task, ledger: Ledger, net: HybridNet, *, share: float = 1.0, rate: float = 1.0) -> float:
-    """Train the network for that share of what is left of the budget, at that share of the recipe's learning rate;
-    returns its accuracy on the validation images.
+def finished(task: Task, ledger: Ledger, net: HybridNet, *, share: float = 1.0, trained: bool = False) -> float:
+    """Train the network for that share of what is left of the budget, where its weights are trained already at a lower
+    rate and with adder layers from the first step on; returns its accuracy on the validation images.
 
     Raises NashcError where that is less than one step.
     """
@@ -145,7 +145,10 @@ def finished(task: Task, ledger: Ledger, net: HybridNet, *, share: float = 1.0, 
             where=str(net.architecture), hint="give a larger budget, or score and evaluate fewer architectures",
         )  # fmt: skip
     with ledger.stage("final"):
-        trainer = Trainer(net, task.train, replace(task.recipe, seed=task.seed, rate=rate * task.recipe.rate))
+        recipe = replace(task.recipe, seed=task.seed)
+        if trained:
+            recipe = replace(recipe, rate=FINISH_RATE * recipe.rate, as_conv=0.0)
+        trainer = Trainer(net, task.train, recipe)
         trainer.steps = steps  # what the budget pays for, which is no whole number of epochs
         trainer.run()
         found = accuracy(net, task.validation)
