@@ -3,7 +3,7 @@
 import contextlib
 import random
 import struct
-import time
+import tracemalloc
 
 import numpy as np
 import onnx
@@ -37,10 +37,12 @@ def test_too_large_is_refused_unread(tmp_path):
     path = tmp_path / "x.onnx"
     with path.open("wb") as file:
         file.truncate(2**31)
-    start = time.monotonic()
+    tracemalloc.start()
     with pytest.raises(NashcError, match="2 GB"):
         load(path)
-    assert time.monotonic() - start < 1
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24
 
 
 @pytest.mark.parametrize("depth", [20, 20_000])
@@ -187,16 +189,14 @@ class TestExternalData:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_files_give_errors_that_we_wrote(tmp_path, seed):
-    """Cut, flipped and rewired files import or raise NashcError, quickly. No safety net: import_model has one more."""
+    """Cut, flipped and rewired files import or raise NashcError. No safety net: import_model has one more."""
     rng = random.Random(seed)
     originals = [MNIST.read_bytes(), (LIGHT / "light_squeezenet.onnx").read_bytes()]
     path = tmp_path / "x.onnx"
     for _ in range(60):
         path.write_bytes(_damage(rng, rng.choice(originals)))
-        start = time.monotonic()
         with contextlib.suppress(NashcError):
             import_ir(simplify(load(path), {}))
-        assert time.monotonic() - start < 20
 
 
 def _damage(rng: random.Random, data: bytes) -> bytes:
