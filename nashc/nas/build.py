@@ -132,7 +132,9 @@ class HybridNet(StepNet):
             torch.manual_seed(seed)
             for layer in self.adders:
                 layer.as_conv = True
-                weight = torch.empty(layer.adder.weight_shape)  # numbers go to memory in its order, which may be another
+                weight = torch.empty(
+                    layer.adder.weight_shape
+                )  # numbers go to memory in its order, which may be another
                 nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
                 layer.adder.weight.data.copy_(weight)
 
