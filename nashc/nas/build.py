@@ -132,9 +132,7 @@ class HybridNet(StepNet):
             torch.manual_seed(seed)
             for layer in self.adders:
                 layer.as_conv = True
-                weight = torch.empty(
-                    layer.adder.weight_shape
-                )  # numbers go to memory in its order, which may be another
+                weight = torch.empty(layer.adder.weight_shape)  # drawn in this order, whatever the layer's format is
                 nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
                 layer.adder.weight.data.copy_(weight)
 
@@ -156,11 +154,10 @@ class HybridNet(StepNet):
             signed = conv.weight * norm.weight.sign().view(-1, 1, 1, 1)  # the BN of an adder layer has a scale above 0
             weight, (mean, variance, y_mean, y_variance, _) = imitation(signed, seen, wanted, distance)
             conv.weight.copy_(weight)
-            for own, value in (
-                (norm.running_mean, mean), (norm.running_var, variance), (norm.weight, y_variance.sqrt()),
-                (norm.bias, y_mean),
-            ):  # fmt: skip
-                own.copy_(value)
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+            norm.weight.copy_(y_variance.sqrt())
+            norm.bias.copy_(y_mean)
             layer.as_conv = False
 
     @torch.no_grad()
