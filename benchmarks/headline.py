@@ -33,6 +33,7 @@ from nashc.nas.found import Pair
 from nashc.nas.job import Job, train_and_test
 from nashc.nas.pairs import Pareto, architecture_of, export_net
 from nashc.nas.pairs import load as load_pareto
+from nashc.nas.recipe import Recipe
 from nashc.nas.space import Space
 from nashc.nas.trained import FLOAT, Lesson, integer_model, train_network
 from nashc.search.baselines import without_lut_macs
@@ -114,7 +115,18 @@ def train(results: Path, architecture: Architecture, space: Space, lesson: Lesso
     export_net(net, folder / FLOAT)
     reached = integer_model(space, lesson, folder)
     note(results, {"kind": "trained", "name": name, "architecture": str(architecture), "seed": recipe.seed,
-                   "epochs": recipe.epochs, "integer_accuracy": reached})  # fmt: skip
+                   "trained_as": trained_as(space, recipe), "integer_accuracy": reached})  # fmt: skip
+
+
+def trained_as(space: Space, recipe: Recipe) -> str:
+    """A digest of all but the seed that a training follows: accuracies of one digest compare."""
+    return digest([space, replace(recipe, seed=0)])
+
+
+def accuracies(found: list[Row], architecture: str, how: str) -> np.ndarray:
+    """In per cent, of the seeds of a network that were trained as said."""
+    mine = [r for r in found if r["kind"] == "trained" and r["architecture"] == architecture]
+    return 100 * np.array([r["integer_accuracy"] for r in mine if r.get("trained_as") == how])
 
 
 def main() -> None:
@@ -141,10 +153,10 @@ def main() -> None:
                     lesson = Lesson(images, test, replace(space.recipe, epochs=options.epochs, seed=seed))
                     folder = options.out / f"{named(made.job, one).replace('/', '-')}-s{seed}-e{options.epochs}"
                     train(results, architecture_of(made.candidates[one.candidate], space), space, lesson, folder)
-    print(table(options.runs, rows(results), options.epochs))
+    print(table(options.runs, rows(results), trained_as(space, replace(space.recipe, epochs=options.epochs))))
 
 
-def table(runs: list[Path], found: list[dict], epochs: int) -> str:
+def table(runs: list[Path], found: list[Row], how: str) -> str:
     """A line for each pair and kind of rival: ratios, and the difference of the mean accuracies."""
     shown = [
         "| board | pair | rival | lanes of the rival | FPS | rival's | FPS ratio | throughput ratio | accuracy % | "
@@ -155,18 +167,14 @@ def table(runs: list[Path], found: list[dict], epochs: int) -> str:
         made = load_pareto(run)
         for pair in made.pairs:
             if pair.rival >= 0:
-                shown += _rows(made, pair, found, epochs)
+                shown += _rows(made, pair, found, how)
     return "\n".join(shown)
 
 
-def _rows(made: Pareto, pair: Pair, found: list[dict], epochs: int) -> list[str]:
+def _rows(made: Pareto, pair: Pair, found: list[Row], how: str) -> list[str]:
     rival = made.pairs[pair.rival]
     names = [made.candidates[one.candidate].architecture for one in (pair, rival)]
-    reached = [
-        100 * np.array([r["integer_accuracy"] for r in found
-                        if r["kind"] == "trained" and r["architecture"] == name and r["epochs"] == epochs])
-        for name in names
-    ]  # fmt: skip
+    reached = [accuracies(found, name, how) for name in names]
     of = {(r["network"], r["name"]): r for r in found if r["kind"] == "design"}
     own, theirs = (of.get((named(made.job, one), name)) for one, name in ((pair, "hybrid"), (rival, RIVALS[-1])))
     if own is None or theirs is None or not all(map(len, reached)):

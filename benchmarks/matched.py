@@ -12,9 +12,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from headline import RIVALS, designed, designs, train
+from headline import RIVALS, accuracies, designed, designs, train, trained_as
 from machine import heading
 from results import note, rows, spread
 
@@ -55,10 +54,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name in options.networks:
         network = network_of(parse(name, space), space)
-        print(row(name, network, board, results, options.epochs), flush=True)
+        how = trained_as(space, replace(space.recipe, epochs=options.epochs))
+        print(row(name, network, board, results, how), flush=True)
 
 
-def row(name: str, network: Network, board: Board, results: Path, epochs: int) -> str:
+def row(name: str, network: Network, board: Board, results: Path, how: str) -> str:
     """The line of a network; its designs are searched unless they are there."""
     key, hybrid = f"{board.name} {name}", multiplication_only(network) != network
     if not any(r["kind"] == "design" and r["network"] == key for r in rows(results)):
@@ -66,8 +66,7 @@ def row(name: str, network: Network, board: Board, results: Path, epochs: int) -
             note(results, designed(key, lanes, design))
     found = {r["name"]: r for r in rows(results) if r["kind"] == "design" and r["network"] == key}
     best = max(found.values(), key=lambda r: r["fps"])
-    mine = [r for r in rows(results) if r["kind"] == "trained" and r["architecture"] == name and r["epochs"] == epochs]
-    reached = 100 * np.array([r["integer_accuracy"] for r in mine])
+    reached = accuracies(rows(results), name, how)
     columns = [
         f"`{name}`", f"{network.macs / 1e6:.1f}", f"{best['fps']:,.0f}", f"{best['gap']:.0%}",
         *(f"{found[lanes]['fps']:,.0f}" if lanes in found else "-" for lanes in RIVALS[:2]),
