@@ -44,6 +44,9 @@ WRITTEN_OUT = 2_000
 TUNED, RELIEVED, ADAPTED = 10, 4, 3
 """Nodes that are tuned; accelerators with quick plans that are relieved; and how often one is changed for its plan
 before that is improved."""
+PROMISING, WHOLE = 1.03, 0.999
+"""A plan that promises no better than so many times the best one is not improved; nor is one whose program takes more
+than this share of its cycles."""
 SETTLED = 1.0001
 """A value so near to its bound is about the best there is: smaller batches may have the same."""
 MOST_COUNTED = 2**63 - 1
@@ -63,6 +66,11 @@ class Trial:
     tuned: Tuned
     planned: Planned
     value: float
+
+    @property
+    def least(self) -> float:
+        """Cycles an image of its program: no plan of the accelerator takes less."""
+        return self.tuned.interval / self.tuner.batch
 
 
 @dataclass
@@ -188,21 +196,23 @@ class Search(Nodes):
 
     def further(self, trials: list[Trial]) -> tuple[Planned | None, float]:
         """The best plan, after that of the accelerator which promises most was improved, again and again: a plan not
-        yet tried to come about half way to its program, one that was improved to win as much again."""
+        yet tried to come about half way to its program, one that was improved to win as much again. Until none promises
+        enough, and without those that are at their program already."""
         if not trials:
             return None, float("inf")
         best = min(trials, key=lambda t: t.value)
-        promised = {t: (t.value + t.tuned.interval / t.tuner.batch) / 2 for t in trials}
+        promised = {t: (t.value + t.least) / 2 for t in trials if t is best or t.least < t.value * WHOLE}
         for count in range(PARTS if self.options.objective == "fps" else 0):
             if not promised or self.out_of_time():
                 break
             self.report("thorough plans", count / PARTS)
             trial = min(promised, key=promised.__getitem__)
-            del promised[trial]
+            if promised.pop(trial) > best.value * PROMISING:
+                break
             made = self.adapted(trial)
             planned = plan_further(made.tuned.tables, made.tuned.relaxed, made.planned)
             made = replace(made, planned=planned, value=self.value(planned))
-            if made.value < trial.value * WORTHWHILE:
+            if made.value < trial.value * WORTHWHILE and made.least < made.value * WHOLE:
                 promised[made] = 2 * made.value - trial.value
             best = min(best, made, key=lambda t: t.value)
         return best.planned if best.value < float("inf") else None, best.value
