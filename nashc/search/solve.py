@@ -44,9 +44,10 @@ WRITTEN_OUT = 2_000
 TUNED, RELIEVED, ADAPTED = 10, 4, 3
 """Nodes that are tuned; accelerators with quick plans that are relieved; and how often one is changed for its plan
 before that is improved."""
-PROMISING, WHOLE = 1.03, 0.999
-"""A plan that promises no better than so many times the best one is not improved; nor is one whose program takes more
-than this share of its cycles."""
+FEW, PROMISING, WHOLE = 30, 1.03, 0.999
+"""On networks of more layers, a plan that promises no better than so many times the best one is not improved, nor one
+whose program takes more than this share of its cycles. On others that takes no time, and a changed accelerator may be
+better."""
 SETTLED = 1.0001
 """A value so near to its bound is about the best there is: smaller batches may have the same."""
 MOST_COUNTED = 2**63 - 1
@@ -196,23 +197,24 @@ class Search(Nodes):
 
     def further(self, trials: list[Trial]) -> tuple[Planned | None, float]:
         """The best plan, after that of the accelerator which promises most was improved, again and again: a plan not
-        yet tried to come about half way to its program, one that was improved to win as much again. Until none promises
-        enough, and without those that are at their program already."""
+        yet tried to come about half way to its program, one that was improved to win as much again. On networks of many
+        layers until none promises enough, and without those that are at their program already."""
         if not trials:
             return None, float("inf")
+        promising, whole = (PROMISING, WHOLE) if len(self.network.layers) > FEW else (float("inf"), 1.0)
         best = min(trials, key=lambda t: t.value)
-        promised = {t: (t.value + t.least) / 2 for t in trials if t is best or t.least < t.value * WHOLE}
+        promised = {t: (t.value + t.least) / 2 for t in trials if t is best or t.least <= t.value * whole}
         for count in range(PARTS if self.options.objective == "fps" else 0):
             if not promised or self.out_of_time():
                 break
             self.report("thorough plans", count / PARTS)
             trial = min(promised, key=promised.__getitem__)
-            if promised.pop(trial) > best.value * PROMISING:
+            if promised.pop(trial) > best.value * promising:
                 break
             made = self.adapted(trial)
             planned = plan_further(made.tuned.tables, made.tuned.relaxed, made.planned)
             made = replace(made, planned=planned, value=self.value(planned))
-            if made.value < trial.value * WORTHWHILE and made.least < made.value * WHOLE:
+            if made.value < trial.value * WORTHWHILE and made.least <= made.value * whole:
                 promised[made] = 2 * made.value - trial.value
             best = min(best, made, key=lambda t: t.value)
         return best.planned if best.value < float("inf") else None, best.value
