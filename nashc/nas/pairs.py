@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -39,6 +38,8 @@ SEARCH_SECONDS = 30.0
 """Of the exact search of one pair's accelerator."""
 GOOD_SHARE = 0.5
 """Pairs come from the better so many of the front: the fastest networks of a space are those that do least."""
+VERSION = 2
+"""Of pareto.json. Recipes of the first one did not say that adder layers begin as convolutions, and theirs did not."""
 INPUT = "image"
 DSP_ONLY = "conv-only-dsp"
 
@@ -50,7 +51,7 @@ class Pareto(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[Found, ...]
     pairs: tuple[Pair, ...]
     schema: str = "nashc-pareto"
-    version: Literal[2] = 2
+    version: int = VERSION
 
 
 def candidates(job: Job, history: History) -> tuple[Found, ...]:
@@ -131,6 +132,10 @@ def load(folder: Path) -> Pareto:
         made = msgspec.json.decode(path.read_bytes(), type=Pareto)
     except (msgspec.DecodeError, RecursionError) as error:
         raise NashcError(f"no result of a search: {error}", where=str(path)) from None
+    if made.version != VERSION:
+        raise NashcError(
+            f"a result of version {made.version}, this nashc reads {VERSION}", where=str(path), hint="search again"
+        )
     made.job.check()
     for pair in made.pairs:
         known = 0 <= pair.candidate < len(made.candidates) and -1 <= pair.rival < len(made.pairs)

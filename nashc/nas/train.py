@@ -1,10 +1,10 @@
 """Trains a network of a space on labelled images, with a recipe that suits its operators.
 
 SGD with Nesterov's momentum, a linear warm-up and a cosine; label smoothing; BN and biases without decay. Adder layers
-learn what to see as convolutions, which learn faster, and go on as adder layers that imitate those. They
-scale their own gradient (nashc.nn.adder, eta), so their rate is one of its own, and they have no decay: the distance to
-0 means nothing for them. Everything random depends on the seed and the step alone, so a run that goes on from a
-checkpoint, at whatever step, ends with the same weights as one that was never interrupted.
+begin as convolutions, which learn faster, and go on as adder layers that imitate those. They scale their own gradient
+(nashc.nn.adder, eta), so their rate is one of its own, and they have no decay: the distance to 0 means nothing for
+them. Everything random depends on the seed and the step alone, so a run that goes on from a checkpoint, at whatever
+step, ends with the same weights as one that was never interrupted.
 """
 
 from __future__ import annotations

@@ -143,6 +143,14 @@ def test_a_result_that_points_elsewhere_is_refused(part, change, searched, tmp_p
         load(tmp_path)
 
 
+def test_a_result_of_another_version_is_refused(searched, tmp_path):
+    _, folder, _ = searched
+    text = json.loads((folder / "out" / "pareto.json").read_text())
+    (tmp_path / "pareto.json").write_text(json.dumps(text | {"version": 1}))
+    with pytest.raises(NashcError, match="a result of version 1, this nashc reads 2; search again"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe", b'{"job": "\xff"}', b'{"job":' + b'{"data":' * 200_000])
 def test_a_broken_result_or_search_is_refused(data, tmp_path):
     (tmp_path / "pareto.json").write_bytes(data)
