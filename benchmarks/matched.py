@@ -52,9 +52,9 @@ def main() -> None:
     print(heading(), "\n")
     print("| network | MMAC | FPS | gap | FPS on DSPs alone | two on a DSP | accuracy % | seeds |")
     print("|---|---|---|---|---|---|---|---|")
+    how = trained_as(space, replace(space.recipe, epochs=options.epochs))
     for name in options.networks:
         network = network_of(parse(name, space), space)
-        how = trained_as(space, replace(space.recipe, epochs=options.epochs))
         print(row(name, network, board, results, how), flush=True)
 
 

@@ -68,6 +68,25 @@ class NormedLayer(nn.Module):
         assert isinstance(self.conv, AdderConv2d)
         return self.conv
 
+    def imitate(self, x: Tensor, y: Tensor) -> None:
+        """From now on an adder layer, whose outputs for x are close to y, those of the convolution that it was."""
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+
+        def distance(weight: Tensor) -> Tensor:
+            found: Tensor = adder_conv2d(x, weight.contiguous(), *self.adder.window, None)
+            return found
+
+        signed = self.adder.weight * norm.weight.sign().view(-1, 1, 1, 1)  # BN of an adder layer has a scale above 0
+        weight, (mean, variance, y_mean, y_variance, _) = imitation(signed, x, y, distance)
+        self.adder.weight.copy_(weight)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.weight.copy_(y_variance.sqrt())
+        norm.bias.copy_(y_mean)
+        self.as_conv = False
+
     @staticmethod
     def byte_weight(conv: AdderConv2d, rounding: Rounding) -> Tensor:
         """Weights as multiples of the shared step, in -127..127 of it."""
@@ -128,13 +147,11 @@ class HybridNet(StepNet):
 
     def begin_as_conv(self, seed: int) -> None:
         """From now on adder layers are convolutions, with weights that those start from."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for layer in self.adders:
-                layer.as_conv = True
-                weight = torch.empty(layer.adder.weight_shape)  # drawn in this order, whatever the layer's format is
-                nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
-                layer.adder.weight.data.copy_(weight)
+        source = torch.Generator().manual_seed(seed)
+        for layer in self.adders:
+            layer.as_conv = True
+            weight = torch.empty(layer.adder.weight_shape)  # drawn in this order, whatever the layer's format is
+            layer.adder.weight.data.copy_(he(weight, source))
 
     @torch.no_grad()
     def end_as_conv(self, x: Tensor) -> None:
@@ -142,23 +159,7 @@ class HybridNet(StepNet):
         the other, on inputs as the earlier ones make them (nashc.nn.adder_norm)."""
         before = copy.deepcopy(self)
         for layer, old in zip(self.adders, before.adders, strict=True):
-            seen, wanted = captured(self, layer, x)[0].contiguous(), captured(before, old, x)[1]
-            conv, norm = layer.adder, layer.norm
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-
-            def distance(weight: Tensor, x: Tensor = seen, conv: AdderConv2d = conv) -> Tensor:
-                y: Tensor = adder_conv2d(x, weight.contiguous(), *conv.window, None)
-                return y
-
-            signed = conv.weight * norm.weight.sign().view(-1, 1, 1, 1)  # the BN of an adder layer has a scale above 0
-            weight, (mean, variance, y_mean, y_variance, _) = imitation(signed, seen, wanted, distance)
-            conv.weight.copy_(weight)
-            norm.running_mean.copy_(mean)
-            norm.running_var.copy_(variance)
-            norm.weight.copy_(y_variance.sqrt())
-            norm.bias.copy_(y_mean)
-            layer.as_conv = False
+            layer.imitate(captured(self, layer, x)[0].contiguous(), captured(before, old, x)[1])
 
     @torch.no_grad()
     def round_adders(self, x: Tensor) -> None:
@@ -212,13 +213,16 @@ def seeded(make: Callable[[], Made], seed: int) -> Made:
         torch.manual_seed(seed)
         net = make()
         for module in net.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if isinstance(module, nn.Conv2d | ShiftConv2d):
+                he(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, ShiftConv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return net
+
+
+def he(weight: Tensor, source: torch.Generator | None = None) -> Tensor:
+    """The same tensor with He's initial weights; without a source from torch's own."""
+    return nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu", generator=source)
 
 
 def module_of(step: Step) -> nn.Module:

@@ -168,11 +168,11 @@ class Trainer:
         recipe = self.recipe
         if self.step == 0 and recipe.as_conv > 0:
             net.begin_as_conv(recipe.seed)
-            self._adders_learn(recipe)
+            self._adders_learn()
         changed = False
         if self.step == self._first_of(recipe.as_conv) and recipe.as_conv > 0:
             net.end_as_conv(self._some(max(LEAST_BATCH, IMITATED_PIXELS // net.space.resolution**2)))
-            self._adders_learn(recipe)
+            self._adders_learn()
             for layer in net.adders:
                 self.optimiser.state.pop(layer.adder.weight, None)
             changed = True
@@ -191,10 +191,10 @@ class Trainer:
         first = np.random.default_rng(self.recipe.seed).permutation(len(self.images))[: min(count, MEASURED_ON)]
         return self.images.batch(first).to(self.device)
 
-    def _adders_learn(self, recipe: Recipe) -> None:
+    def _adders_learn(self) -> None:
         """At the rate and with the decay of what they are now."""
         assert self.hybrid is not None
-        as_conv = self.hybrid.adders[0].as_conv
+        recipe, as_conv = self.recipe, self.hybrid.adders[0].as_conv
         for group in self.optimiser.param_groups:
             if group["adder"]:
                 group["share"] = 1.0 if as_conv else recipe.adder_rate
@@ -253,7 +253,7 @@ class Trainer:
             as_conv = self.recipe.as_conv > 0 and 0 < self.step <= self._first_of(self.recipe.as_conv)
             for layer in self.hybrid.adders:
                 layer.as_conv = as_conv
-            self._adders_learn(self.recipe)
+            self._adders_learn()
         return True
 
 
