@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import sysconfig
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -33,6 +34,7 @@ MOST_EXTRAS = 8
 _I64 = ctypes.c_int64
 _NEST = (*LOOP_DIMS, "iy", "ix")
 _WORK = ("batch", "input_bits", "output_bits", "weight_bits", "terms", "scattered")
+_GRID = ("images", "blocks", "rows", "columns")
 _BUFFERS = ("input_bits", "weight_bits", "output_bits")
 _MACHINE = (
     "burst_bits", "burst_latency", "burst_overhead", "bursts_in_flight", "port_bits",
@@ -73,7 +75,7 @@ class Flow(ctypes.Structure):
 
 
 class Found(ctypes.Structure):
-    _fields_ = (("tile", _I64 * 6), ("flow", _I64), ("cycles", _I64), ("considered", _I64), ("exact", _I64))
+    _fields_ = (("tile", _I64 * 6), ("flow", _I64), ("cycles", _I64), ("exact", _I64))
 
 
 @cache
@@ -88,14 +90,40 @@ def library() -> ctypes.CDLL | None:
                 found = ctypes.CDLL(str(file))
             except OSError:  # built for another machine
                 continue
-            found.nashc_best_mapping.restype = found.nashc_plan.restype = found.nashc_front.restype = _I64
+            for name in ("fitting", "best_mapping", "plan", "front"):
+                getattr(found, f"nashc_{name}").restype = _I64
             return found
     return None
 
 
+class Grid(ctypes.Structure):
+    _fields_ = (
+        *((f"n_{name}", _I64) for name in _GRID),
+        *((name, ctypes.POINTER(_I64)) for name in _GRID),
+    )
+
+
+Lists = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Tile sizes of a layer: images, blocks (g, k, c after one another), rows, columns."""
+
+
 @lru_cache(maxsize=4096)
-def _numbers(values: tuple[int, ...]) -> ctypes.Array[ctypes.c_int64]:
-    return (_I64 * len(values))(*values)
+def _grid(lists: Lists) -> Grid:
+    images, blocks, rows, columns = lists
+    arrays = [ctypes.cast((_I64 * len(sizes))(*sizes), ctypes.POINTER(_I64)) for sizes in lists]
+    return Grid(len(images), len(blocks) // 3, len(rows), len(columns), *arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """Tiles of a grid that fit in the buffers of a chunk, by the least cycles of each, and the mappings that they have.
+
+    What is known of them holds wherever the operands are and however much of the DRAM the chunk has.
+    """
+
+    grid: Grid
+    tiles: Ints
+    considered: int
 
 
 @lru_cache(maxsize=8)
@@ -135,19 +163,25 @@ def place(asked: Problem, placement: Placement) -> None:
     asked.output_on_chip, asked.weights_on_chip = placement.output, placement.weights
 
 
-def search(
-    native: ctypes.CDLL,
-    asked: Problem,
-    lists: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]],
-) -> Found | None:
-    """The best mapping over images x blocks (g, k, c after one another) x rows x columns; None if no tile fits."""
-    images, blocks, rows, columns = lists
+def fitting(native: ctypes.CDLL, asked: Problem, lists: Lists) -> Fitting:
+    """The tiles of these sizes that fit, ready to be searched."""
+    flows, grid = flow_table(tuple(DATAFLOWS.values())), _grid(lists)
+    tiles = np.empty((grid.n_images * grid.n_blocks * grid.n_rows * grid.n_columns, 2), dtype=np.int64)
+    considered = _I64()
+    count = native.nashc_fitting(
+        ctypes.byref(asked), flows, _I64(len(flows)), ctypes.byref(grid), ctypes.c_void_p(tiles.ctypes.data),
+        ctypes.byref(considered),
+    )  # fmt: skip
+    return Fitting(grid, tiles[:count].copy(), considered.value)
+
+
+def search(native: ctypes.CDLL, asked: Problem, fits: Fitting) -> Found | None:
+    """The best mapping over tiles that fit; None if there is none."""
     flows = flow_table(tuple(DATAFLOWS.values()))
     found = Found()
     status = native.nashc_best_mapping(
-        ctypes.byref(asked), flows, _I64(len(flows)), _numbers(images), _I64(len(images)), _numbers(blocks),
-        _I64(len(blocks) // 3), _numbers(rows), _I64(len(rows)), _numbers(columns), _I64(len(columns)),
-        ctypes.byref(found),
+        ctypes.byref(asked), flows, _I64(len(flows)), ctypes.byref(fits.grid), ctypes.c_void_p(fits.tiles.ctypes.data),
+        _I64(len(fits.tiles)), ctypes.byref(found),
     )  # fmt: skip
     if status < 0:
         raise MemoryError("mapping search")

@@ -64,11 +64,8 @@ def group_tiles(work: Work, lanes: int) -> list[int]:
     return sorted({*aligned, nest.g})
 
 
-Lists = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-
-
 @lru_cache(maxsize=100_000)
-def tile_lists(work: Work, unroll: Unroll) -> Lists:
+def tile_lists(work: Work, unroll: Unroll) -> compiled.Lists:
     """Declared tile sizes of a layer: images, blocks (g, k, c after one another), rows, columns."""
     nest = work.nest
     images = tuple(n for n in range(1, work.batch + 1) if work.batch % n == 0)
@@ -129,11 +126,19 @@ class LayerOn:
             return search_with_numpy(self.work, self.unroll, *self.rest, placement)
         asked = compiled.Problem.from_buffer_copy(self.problem)  # the search lets other threads run
         compiled.place(asked, placement)
-        found = compiled.search(self.native, asked, tile_lists(self.work, self.unroll))
+        fits = _fitting(self.work, self.unroll, self.rest[0], self.rest[2])
+        found = compiled.search(self.native, asked, fits)
         if found is None:
             return None
         flow = DATAFLOWS.values()[found.flow]
-        return Best(Mapping(Tile(*found.tile), flow.name), found.cycles, found.considered, found.exact)
+        return Best(Mapping(Tile(*found.tile), flow.name), found.cycles, fits.considered, found.exact)
+
+
+@lru_cache(maxsize=10_000)
+def _fitting(work: Work, unroll: Unroll, buffers: Buffers, machine: Machine) -> compiled.Fitting:
+    native = compiled.library()
+    assert native is not None
+    return compiled.fitting(native, compiled.problem(work, unroll, buffers, 1, machine), tile_lists(work, unroll))
 
 
 @lru_cache(maxsize=100_000)

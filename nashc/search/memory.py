@@ -160,9 +160,10 @@ class _Program:
     def _turns(self, one: list[_Choice], other: list[_Choice]) -> None:
         """Layers of two chunks that cannot run at the same time."""
         for held in sorted({c.pages for c in one if c.pages}):
-            first = [(c.variable, -c.cycles) for c in one if c.pages >= held]
-            second = [(c.variable, -c.cycles) for c in other if c.pages > self.room - held]
+            beside = self.room - held
+            second = [(c.variable, -c.cycles) for c in other if c.pages > beside]
             if second:
+                first = [(c.variable, -c.cycles) for c in one if c.pages >= held]
                 self.row([(self.interval, 1.0), *first, *second], 0.0, np.inf)
 
     def _layer(self, tables: Tables, i: int, row: tuple[int, ...]) -> list[_Choice]:

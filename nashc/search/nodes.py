@@ -28,13 +28,26 @@ from nashc.search.bound import (
     unheld_pj,
 )
 from nashc.search.coarse import BoundedSlot, bounded_slot, least_interval, slot_costs, slot_limits
-from nashc.search.space import DUAL_PRICES, LANE_KINDS, Slot, SlotOptions, Space, most_lanes, partitions, slot_options
+from nashc.search.space import (
+    DUAL_PRICES,
+    LANE_KINDS,
+    Slot,
+    SlotOptions,
+    Space,
+    lanes_of,
+    most_lanes,
+    partitions,
+    slot_options,
+)
 
 Progress = Callable[[str, float], None]
 GALLOP = 1.3
 """How far above a node's bound the better bound is looked for at first."""
 ENDLESS = 1e18
 """Cycles of no interval: a node that is impossible up to here is impossible."""
+MOST_BOUNDED = 64
+_BOUNDED: dict[tuple[object, ...], BoundedSlot] = {}
+"""What the last searches know of their slots: as many as a search has, and some more."""
 
 
 @dataclass(eq=False)
@@ -82,6 +95,7 @@ class Nodes:
             )
         self.limit = usable(self.board, self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
         self.accelerators = 0
+        self.tables: dict[Slot, SlotOptions] = {}
         self.soonest_ms = float("inf")
         self.uram_groups = self.limit.uram // PAGE_BANKS if self.options.memory_plan else 0
 
@@ -95,16 +109,13 @@ class Nodes:
         found: list[Node] = []
         bounded: dict[tuple[Slot, int], BoundedSlot] = {}
         parts = self.parts or partitions(self.network)
-        tables = {slot: self.options_of(slot) for slot in dict.fromkeys(slot for part in parts for slot in part)}
         for (b, batch), (p, partition) in product(enumerate(batches), enumerate(parts)):
             if found and self.out_of_time(0.5):
                 found.append(self.unseen((p, b, 0), batch, total_pages))
                 continue
             for slot in partition:
                 if (slot, batch) not in bounded:
-                    bounded[slot, batch] = bounded_slot(
-                        tables[slot], self.network, batch, self.machine, self.dram_bits, self.space
-                    )
+                    bounded[slot, batch] = self.bounded(slot, batch)
             slots = [bounded[slot, batch] for slot in partition]
             count = self.space.accelerators([len(slot.options) for slot in slots], least_share)
             interval = 0
@@ -117,6 +128,7 @@ class Nodes:
                 if self.rebound(node):
                     interval = node.interval  # more memory leaves fewer resources, so the next is no less
                     found.append(node)
+        self.tables.clear()  # large, and few of the options were kept
         return found
 
     def unseen(self, key: tuple[int, int, int], batch: int, most_pages: int) -> Node:
@@ -141,10 +153,29 @@ class Nodes:
         budget = self.options.budget_seconds
         return budget is not None and time.monotonic() - self.started > budget * share
 
-    def options_of(self, slot: Slot) -> SlotOptions:
+    def bounded(self, slot: Slot, batch: int) -> BoundedSlot:
+        """A slot's options with their bounds. Another search of the network, with another objective or budget, has them
+        from the first."""
         if self.table is not None:
-            return self.table(slot)
-        return slot_options(slot, self.network, self.board, self.machine, self.options)
+            return self._bounded(slot, batch)
+        limits = (self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
+        lanes = lanes_of(slot, self.board, self.options.objective)
+        key = (slot, self.network, self.board, *limits, lanes, batch, self.space)
+        if key not in _BOUNDED:
+            while len(_BOUNDED) >= MOST_BOUNDED:
+                _BOUNDED.pop(next(iter(_BOUNDED)), None)
+            _BOUNDED[key] = self._bounded(slot, batch)
+        return replace(_BOUNDED[key], bounds=_BOUNDED[key].bounds.copy())  # a search sharpens its own
+
+    def _bounded(self, slot: Slot, batch: int) -> BoundedSlot:
+        table = self.options_of(slot)
+        return bounded_slot(table, self.network, batch, self.machine, self.dram_bits, self.space)
+
+    def options_of(self, slot: Slot) -> SlotOptions:
+        if slot not in self.tables:
+            make = self.table or (lambda s: slot_options(s, self.network, self.board, self.machine, self.options))
+            self.tables[slot] = make(slot)
+        return self.tables[slot]
 
     def rebound(self, node: Node) -> bool:
         """Recompute a node's bound from its slots' present bounds; False if nothing fits the board and the limit of

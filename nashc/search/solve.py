@@ -44,10 +44,10 @@ WRITTEN_OUT = 2_000
 TUNED, RELIEVED, ADAPTED = 10, 4, 3
 """Nodes that are tuned; accelerators with quick plans that are relieved; and how often one is changed for its plan
 before that is improved."""
-FEW, PROMISING, WHOLE = 30, 1.03, 0.999
+FEW, PROMISING, WHOLE, WINNING = 30, 1.03, 0.999, 0.99
 """On networks of more layers, a plan that promises no better than so many times the best one is not improved, nor one
-whose program takes more than this share of its cycles. On others that takes no time, and a changed accelerator may be
-better."""
+whose program takes more than this share of its cycles, nor one whose program takes more than this share of the best
+plan's. On others that takes no time, and a changed accelerator may be better."""
 SETTLED = 1.0001
 """A value so near to its bound is about the best there is: smaller batches may have the same."""
 MOST_COUNTED = 2**63 - 1
@@ -201,7 +201,8 @@ class Search(Nodes):
         layers until none promises enough, and without those that are at their program already."""
         if not trials:
             return None, float("inf")
-        promising, whole = (PROMISING, WHOLE) if len(self.network.layers) > FEW else (float("inf"), 1.0)
+        many = len(self.network.layers) > FEW
+        promising, whole, winning = (PROMISING, WHOLE, WINNING) if many else (float("inf"), 1.0, float("inf"))
         best = min(trials, key=lambda t: t.value)
         promised = {t: (t.value + t.least) / 2 for t in trials if t is best or t.least <= t.value * whole}
         for count in range(PARTS if self.options.objective == "fps" else 0):
@@ -211,6 +212,8 @@ class Search(Nodes):
             trial = min(promised, key=promised.__getitem__)
             if promised.pop(trial) > best.value * promising:
                 break
+            if trial is not best and trial.least > best.value * winning:
+                continue
             made = self.adapted(trial)
             planned = plan_further(made.tuned.tables, made.tuned.relaxed, made.planned)
             made = replace(made, planned=planned, value=self.value(planned))

@@ -307,9 +307,21 @@ def slot_options(slot: Slot, network: Network, board: Board, machine: Machine, o
         if slot.role == "all" and grouped:
             # One array for dense and depthwise layers: lanes over groups idle in dense layers, so keep them few.
             axes[0] = [g for g in axes[0] if g <= 16]
-        table = np.stack([a.reshape(-1) for a in np.meshgrid(*map(np.array, axes), indexing="ij")], axis=1)
+        table = products(axes, most_lanes(board, [lanes], limit))
     works = tuple(dict.fromkeys(work_of(network, network.layers[i], 1) for i in slot.layers))
-    return priced(slot, lanes, works, table.astype(np.int64), board, machine, limit)
+    return priced(slot, lanes, works, table, board, machine, limit)
+
+
+def products(axes: Sequence[Sequence[int]], most: int) -> Ints:
+    """The choices of one value of each axis whose product is at most that, the last axis fastest: [choices, axes]."""
+    table, product = np.empty((1, 0), dtype=np.int64), np.ones(1, dtype=np.int64)
+    for axis in axes:
+        values = np.array(axis, dtype=np.int64)
+        product = np.outer(product, values).reshape(-1)
+        keep = np.flatnonzero(product <= most)
+        table = np.column_stack([table[keep // len(values)], values[keep % len(values)]])
+        product = product[keep]
+    return table
 
 
 def _no_lanes(slot: Slot, network: Network, board: Board) -> NashcError:

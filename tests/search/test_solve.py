@@ -18,6 +18,7 @@ from nashc.hw.machine import pages
 from nashc.hw.resources import usable
 from nashc.search.baselines import BASELINES, baseline
 from nashc.search.fixed import Fixed
+from nashc.search.nodes import _BOUNDED
 from nashc.search.solve import Search, nearest, solve
 from nashc.search.space import partitions
 
@@ -63,11 +64,14 @@ def test_designs_are_legal(network, objective, batch):
     check(design, network, options)
 
 
-@settings(max_examples=2, deadline=None)
-@given(networks(), st.sampled_from(OBJECTIVES))
-def test_designs_repeat(network, objective):
+@settings(max_examples=3, deadline=None)
+@given(networks(), st.sampled_from(OBJECTIVES), st.sampled_from(OBJECTIVES))
+def test_designs_repeat_whatever_was_searched_before(network, objective, before):
     options = Options(objective=objective, batch=1)
-    assert solve(network, BOARD, options) == solve(network, BOARD, options)
+    _BOUNDED.clear()
+    alone = solve(network, BOARD, options)
+    solve(network, BOARD, Options(objective=before, batch=1))
+    assert solve(network, BOARD, options) == alone
 
 
 @settings(max_examples=4, deadline=None)

@@ -2,9 +2,13 @@
 
 import re
 from dataclasses import replace
+from itertools import product
+from math import prod
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nashc.board import load_board
 from nashc.core.loops import LoopNest
@@ -12,7 +16,7 @@ from nashc.core.network import Layer, Network, Tensor, Unit, Weights
 from nashc.core.options import Options
 from nashc.errors import NashcError
 from nashc.hw.resources import buffer_resources, chunk_resources, machine_of
-from nashc.search.space import DUAL_PRICES, lanes_of, most_lanes, partitions, slot_options
+from nashc.search.space import DUAL_PRICES, lanes_of, most_lanes, partitions, products, slot_options
 
 BOARD = load_board("fpga-pynq-z2")
 MACHINE = machine_of(BOARD)
@@ -114,3 +118,10 @@ def test_no_chunk_that_fits_has_more_lanes_than_the_bound():
     for kind, (luts, on_a_dsp) in each.items():
         assert most_lanes(BOARD, [kind], limit) == int(limit.lut / luts + on_a_dsp * limit.dsp)
     assert most_lanes(BOARD, list(each), limit) == max(most_lanes(BOARD, [kind], limit) for kind in each)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 200))
+def test_products_are_all_choices_within_the_limit(axes, most):
+    found = products(axes, most)
+    assert [tuple(row) for row in found.tolist()] == [c for c in product(*axes) if prod(c) <= most]

@@ -46,9 +46,27 @@ struct Flow {
     i64 fresh;        // bit s: the flow is the first with its order of the moving loops s (1 k, 2 c, 4 pixels)
 };
 
+// Declared tile sizes: images x blocks (g, k, c) x rows x columns, numbered in this order.
+struct Grid {
+    i64 n_images, n_blocks, n_rows, n_columns;
+    const i64 *images, *blocks, *rows, *columns;
+
+    void tile(i64 number, i64* sizes) const {
+        sizes[OX] = columns[number % n_columns], number /= n_columns;
+        sizes[OY] = rows[number % n_rows], number /= n_rows;
+        for (int i = 0; i < 3; i++) sizes[G + i] = blocks[3 * (number % n_blocks) + i];
+        sizes[N] = images[number / n_blocks];
+    }
+};
+
+// A tile that fits in the buffers, and the cycles that any order of its loops takes at least, wherever its operands are.
+struct Fit {
+    i64 floor, number;
+};
+
 struct Found {
     i64 tile[DIMS];  // n g k c oy ox
-    i64 flow, cycles, considered, exact;
+    i64 flow, cycles, exact;
 };
 
 namespace {
@@ -248,6 +266,11 @@ struct Tiling {
         return false;
     }
 
+    // Whether this is the first flow with its order of the moving loops, and no tile of a second operand has to wait for it.
+    bool runs(const Layer& layer, const Flow& flow) const {
+        return (flow.fresh >> signature() & 1) && !(layer.p.extras && spills(flow));
+    }
+
     // (how often each tile of an operand over `dims` is moved, distinct tiles times that)
     void repeats(const Flow& flow, unsigned dims, i64& again, i64& loads) const {
         bool inside = false;
@@ -307,10 +330,12 @@ class Schedule {
     unsigned inner[DIMS + 1];  // moving loops at this level and inside it
     Position at[DIMS][5];
     Sizes fixed;
-    i64 edges;
+    i64 compute, edges, steps;
+    mutable i64 stalled = 0;
 
   public:
-    Schedule(const Layer& l, const Tiling& tiling, const Flow& flow) : layer(l), fixed(tiling.first), edges(tiling.edges) {
+    Schedule(const Layer& l, const Tiling& tiling, const Flow& flow)
+        : layer(l), fixed(tiling.first), compute(tiling.compute), edges(tiling.edges), steps(tiling.steps) {
         for (int i = 0; i < DIMS; i++)
             if (tiling.active >> flow.loops[i] & 1) loops[rank++] = int(flow.loops[i]);
         inner[rank] = 0;
@@ -318,10 +343,13 @@ class Schedule {
         for (int level = 0; level < rank; level++) place(level, tiling);
     }
 
-    i64 cycles() const {
+    // The cycles, or any number above `most` if they are more.
+    i64 cycles(i64 most) const {
+        const i64 ideal = compute + edges + (steps + 2) * layer.p.step_overhead + layer.p.layer_overhead;
         Sizes here = fixed;
-        const i64 slots = walk(0, here, -1, -1, false, false);
-        return slots + edges + 2 * layer.p.step_overhead + layer.p.layer_overhead;
+        stalled = 0;
+        walk(0, here, -1, -1, false, false, 1, most - ideal);
+        return ideal + stalled;
     }
 
   private:
@@ -358,24 +386,29 @@ class Schedule {
         if (d == OX) sizes.ix = value[1];
     }
 
-    // Sum over the slots below `level`. next_level: innermost level so far that is not at its last position;
-    // previous_level: innermost one not at its first. c_first, c_last: the c loop is outside and stands there.
-    i64 walk(int level, Sizes& here, int next_level, int previous_level, bool c_first, bool c_last) const {
-        if (level == rank) return slot(here, next_level, previous_level, c_first, c_last) + layer.p.step_overhead;
-        i64 sum = 0;
+    // Add up how long the array waits in the slots below `level`, each `weight` times, until it is more than `allowed`: then
+    // false. next_level: innermost level so far that is not at its last position; previous_level: innermost one not at its
+    // first. c_first, c_last: the c loop is outside and stands there.
+    bool walk(int level, Sizes& here, int next_level, int previous_level, bool c_first, bool c_last, i64 weight,
+              i64 allowed) const {
+        if (level == rank || level == DIMS) {  // never DIMS before it is rank, but compilers warn
+            stalled += weight * wait(here, next_level, previous_level, c_first, c_last);
+            return stalled <= allowed;
+        }
         for (int i = 0; i < positions[level]; i++) {
             const Position& q = at[level][i];
             if (!q.weight) continue;
             const bool first = i == 0, last = i == positions[level] - 1, c = loops[level] == C;
             chosen[level] = i;
             set(here, level, q.here);
-            sum += q.weight * walk(level + 1, here, last ? next_level : level, first ? previous_level : level,
-                                   c ? first : c_first, c ? last : c_last);
+            if (!walk(level + 1, here, last ? next_level : level, first ? previous_level : level, c ? first : c_first,
+                      c ? last : c_last, weight * q.weight, allowed))
+                return false;
         }
-        return sum;
+        return true;
     }
 
-    i64 slot(const Sizes& here, int next_level, int previous_level, bool c_first, bool c_last) const {
+    i64 wait(const Sizes& here, int next_level, int previous_level, bool c_first, bool c_last) const {
         i64 ports[PORTS] = {};
         if (next_level >= 0) {
             Sizes next = here;
@@ -393,7 +426,7 @@ class Schedule {
             }
             layer.store(previous, inner[previous_level], c_at(previous_level, c_last), ports);
         }
-        return std::max(layer.issue(here) + layer.depth, *std::max_element(ports, ports + PORTS));
+        return std::max<i64>(0, *std::max_element(ports, ports + PORTS) - layer.issue(here) - layer.depth);
     }
 
     // Whether the c loop of the neighbour at which `level` steps stands at the end that matters: never if c itself
@@ -423,40 +456,45 @@ EXPORT void nashc_price(const Problem* problem, const Flow* order, i64 count, co
         tiling.floor(layer);
         tiling.expose(layer);
         bounds[i] = tiling.bound(layer, order[flows[i]]);
-        cycles[i] = Schedule(layer, tiling, order[flows[i]]).cycles();
+        cycles[i] = Schedule(layer, tiling, order[flows[i]]).cycles(INT64_MAX);
     }
 }
 
-// The mapping with the fewest cycles over images x blocks (g, k, c) x rows x columns x flows, the first in the order
-// (flow, tile) among equals. 1 if there is one, 0 if no tile fits, -1 if out of memory.
-EXPORT i64 nashc_best_mapping(const Problem* problem, const Flow* order, i64 flows, const i64* images, i64 n_images,
-                              const i64* blocks, i64 n_blocks, const i64* rows, i64 n_rows, const i64* columns,
-                              i64 n_columns, Found* found) try {
+// The tiles of a grid that fit and have an order to run in, by their floors, into `fits`, and how many mappings they have
+// with all those orders. Returns how many tiles.
+EXPORT i64 nashc_fitting(const Problem* problem, const Flow* order, i64 flows, const Grid* grid, Fit* fits,
+                         i64* considered) {
     const Layer layer(*problem);
-    std::vector<Tiling> tilings;
-    std::vector<std::pair<i64, int>> floors;
-    found->considered = found->exact = 0;
-    for (i64 n = 0; n < n_images; n++)
-        for (i64 b = 0; b < n_blocks; b++)
-            for (i64 y = 0; y < n_rows; y++)
-                for (i64 x = 0; x < n_columns; x++) {
-                    const i64 tile[DIMS] = {images[n], blocks[3 * b], blocks[3 * b + 1], blocks[3 * b + 2], rows[y],
-                                            columns[x]};
-                    Tiling tiling(layer, tile);
-                    if (!tiling.fits(layer, tile)) continue;
-                    const int signature = tiling.signature();
-                    i64 flows_here = 0;
-                    for (int f = 0; f < flows; f++)
-                        flows_here += (order[f].fresh >> signature & 1) && !(problem->extras && tiling.spills(order[f]));
-                    if (!flows_here) continue;
-                    found->considered += flows_here;
-                    floors.emplace_back(tiling.floor(layer), int(tilings.size()));
-                    tilings.push_back(tiling);
-                }
-    if (tilings.empty()) return 0;
+    const i64 size = grid->n_images * grid->n_blocks * grid->n_rows * grid->n_columns;
+    i64 count = 0;
+    *considered = 0;
+    for (i64 number = 0; number < size; number++) {
+        i64 tile[DIMS];
+        grid->tile(number, tile);
+        Tiling tiling(layer, tile);
+        if (!tiling.fits(layer, tile)) continue;
+        i64 flows_here = 0;
+        for (i64 f = 0; f < flows; f++) flows_here += tiling.runs(layer, order[f]);
+        if (!flows_here) continue;
+        *considered += flows_here;
+        fits[count++] = {tiling.floor(layer), number};
+    }
+    std::sort(fits, fits + count, [](const Fit& a, const Fit& b) {
+        return a.floor != b.floor ? a.floor < b.floor : a.number < b.number;
+    });
+    return count;
+}
+
+// The mapping with the fewest cycles over these tiles x flows, the first in the order (flow, tile) among equals. 1 if there
+// is one, 0 if there is no tile, -1 if out of memory.
+EXPORT i64 nashc_best_mapping(const Problem* problem, const Flow* order, i64 flows, const Grid* grid, const Fit* fits,
+                              i64 count, Found* found) try {
+    const Layer layer(*problem);
+    found->exact = 0;
+    if (!count) return 0;
     // Tiles in the order of their floors, orders of loops by their bounds; entries whose bound is no better wait in no
     // list. All that may tie with the best are priced, so that the first of the equals wins.
-    std::sort(floors.begin(), floors.end());
+    std::vector<Tiling> tilings;
     Entry best{};
     found->cycles = INT64_MAX;
     const auto hopeless = [&](i64 bound, i64 place) {
@@ -472,20 +510,23 @@ EXPORT i64 nashc_best_mapping(const Problem* problem, const Flow* order, i64 flo
             std::pop_heap(entries.begin(), entries.end(), later);
             entries.pop_back();
             if (hopeless(entry.bound, entry.order)) continue;
-            const i64 cycles = Schedule(layer, tilings[entry.tile], order[entry.flow]).cycles();
+            const i64 cycles = Schedule(layer, tilings[entry.tile], order[entry.flow]).cycles(found->cycles);
             found->exact++;
             if (!hopeless(cycles, entry.order)) found->cycles = cycles, best = entry;
         }
     };
-    for (const auto& [floor, number] : floors) {
-        drain(floor);
-        if (floor > found->cycles) break;
-        Tiling& tiling = tilings[number];
+    for (const Fit* fit = fits; fit < fits + count; fit++) {
+        drain(fit->floor);
+        if (fit->floor > found->cycles) break;
+        i64 tile[DIMS];
+        grid->tile(fit->number, tile);
+        tilings.emplace_back(layer, tile);
+        Tiling& tiling = tilings.back();
+        tiling.floor(layer);
         tiling.expose(layer);
-        const int signature = tiling.signature();
         for (int f = 0; f < flows; f++) {
-            if (!(order[f].fresh >> signature & 1) || (problem->extras && tiling.spills(order[f]))) continue;
-            const Entry entry{tiling.bound(layer, order[f]), i64(f) << 32 | number, f, number};
+            if (!tiling.runs(layer, order[f])) continue;
+            const Entry entry{tiling.bound(layer, order[f]), i64(f) << 32 | fit->number, f, int(tilings.size()) - 1};
             if (hopeless(entry.bound, entry.order)) continue;
             entries.push_back(entry);
             std::push_heap(entries.begin(), entries.end(), later);
