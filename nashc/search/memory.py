@@ -175,17 +175,15 @@ class _Program:
         for j, n in enumerate(own):
             tied = [(z, 1.0) for mask, z in enumerate(choices) if mask >> j & 1]
             self.row([*tied, (self.switches[n], -1.0)], 0.0, 0.0)
-        tensors = [(j, tables.switches[n].pages) for j, n in enumerate(own) if tables.switches[n].tensor]
-        made = []
-        for mask, (z, cycles) in enumerate(zip(choices, row, strict=True)):
-            held = sum(self._held(tables, i, own[j]) for j, _ in tensors if mask >> j & 1)
-            made.append(_Choice(z, float(cycles), held))
-            if held:
-                self.occupied.append((z, held * cycles))
-        if tensors:
-            together = [(self.switches[own[j]], float(pages)) for j, pages in tensors]
-            if self.pins or sum(pages for _, pages in tensors) > self.room:
-                self.row([*together, *self.pins], -np.inf, self.room)
+        tensors = [(n, tables.switches[n].pages) for n in own if tables.switches[n].tensor]
+        together = [0.0]  # pages of the operands on chip, under each mask
+        for n in own:
+            more = self._held(tables, i, n) if tables.switches[n].tensor else 0.0
+            together += [pages + more for pages in together]
+        made = [_Choice(z, float(c), held) for z, c, held in zip(choices, row, together, strict=True)]
+        self.occupied += [(c.variable, c.pages * c.cycles) for c in made if c.pages]
+        if tensors and (self.pins or sum(pages for _, pages in tensors) > self.room):
+            self.row([*((self.switches[n], float(pages)) for n, pages in tensors), *self.pins], -np.inf, self.room)
         return made
 
     def _held(self, tables: Tables, i: int, n: int) -> float:

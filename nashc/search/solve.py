@@ -197,7 +197,8 @@ class Search(Nodes):
 
     def further(self, trials: list[Trial]) -> tuple[Planned | None, float]:
         """The best plan, after that of the accelerator which promises most was improved, again and again: a plan not
-        yet tried to come about half way to its program, one that was improved to win as much again. On networks of many
+        yet tried to come about half way to its program, one that was improved to win as much again, unless its
+        accelerator stays as it is and the plan hardly changed. On networks of many
         layers until none promises enough, and without those that are at their program already."""
         if not trials:
             return None, float("inf")
@@ -214,17 +215,19 @@ class Search(Nodes):
                 break
             if trial is not best and trial.least > best.value * winning:
                 continue
-            made = self.adapted(trial)
-            planned = plan_further(made.tuned.tables, made.tuned.relaxed, made.planned)
-            made = replace(made, planned=planned, value=self.value(planned))
-            if made.value < trial.value * WORTHWHILE and made.least <= made.value * whole:
+            adapted, settled = self.adapted(trial)
+            planned = plan_further(adapted.tuned.tables, adapted.tuned.relaxed, adapted.planned)
+            made = replace(adapted, planned=planned, value=self.value(planned))
+            start = adapted if settled else trial  # from about the same plan, the accelerator would stay as it is
+            if made.value < start.value * WORTHWHILE and made.least <= made.value * whole:
                 promised[made] = 2 * made.value - trial.value
             best = min(best, made, key=lambda t: t.value)
         return best.planned if best.value < float("inf") else None, best.value
 
-    def adapted(self, trial: Trial) -> Trial:
+    def adapted(self, trial: Trial) -> tuple[Trial, bool]:
         """A trial whose accelerator is changed for its plan, and then the plan for that accelerator, as often as that
-        gives a better one. Buffers and shares are chosen again first, options where that does not help."""
+        gives a better one, and whether it does no more. Buffers and shares are chosen again first, options where that
+        does not help."""
         for _ in range(ADAPTED):
             tuner = trial.tuner
             now = replace(trial.tuned, relaxed=Relaxed(trial.tuned.interval, trial.planned.on))
@@ -234,8 +237,8 @@ class Search(Nodes):
                     trial = better
                     break
             else:
-                break
-        return trial
+                return trial, True
+        return trial, False
 
     def near(self, trial: Trial, candidate: Candidate | None) -> Trial | None:
         """A trial of another accelerator of the node whose plan, found from that of the first, is better."""
