@@ -235,13 +235,13 @@ def by_prices(tables: list[np.ndarray]) -> Choice | None:
     """
     prices = np.full(len(tables[0]), 1 / len(tables[0]))
     for turn in range(PRICE_ROUNDS):
-        picks = [int(np.argmin(prices @ table)) for table in tables]
+        picks = [int((prices @ table).argmin()) for table in tables]
         used = sum((table[:, pick] for table, pick in zip(tables, picks, strict=True)), start=np.zeros(len(prices)))
         if prices @ used > 1 + 1e-9:
             return Choice(None, impossible=True)
         if (used <= 1 + 1e-9).all():
             return Choice(tuple(picks))
-        prices = prices * np.exp(np.clip(used - 1, -2, 2) * (1.0 if turn < PRICE_ROUNDS // 2 else 0.3))
+        prices = prices * np.exp(np.minimum(np.maximum(used - 1, -2), 2) * (1.0 if turn < PRICE_ROUNDS // 2 else 0.3))
         prices /= prices.sum()
     return None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -30,6 +31,7 @@ BURSTS = 1.06
 """What bursts and halos add to the bare DRAM time in the estimates; exact mappings price the result."""
 ROUNDS = 4
 NEAR_SHARES = (-3, -1, 0, 1, 3)
+FAR_SHARES = (-8, -4, -2, -1, 0, 1, 2, 4, 8)
 NEVER = np.iinfo(np.int64).max // 4
 FITTING_ROUNDS, LEAST_STEP = 16, 200
 """How often the limits are lowered to make a choice fit, and by how many LUTs at the least."""
@@ -200,22 +202,29 @@ class Tuner:
         return larger if larger and larger.interval < found.interval else found
 
     def polished(self, found: Tuned, out_of_time: Callable[[], bool]) -> Tuned:
-        """Moves of shares from one chunk to another, many at first, as long as one lowers the relaxed value."""
-        step = self.space.shares // 4
-        while step and not out_of_time():
-            now = found.candidate
-            moves = [
-                replace(now, shares=_moved(now.shares, giver, taker, step))
-                for giver in range(len(now.shares))
-                for taker in range(len(now.shares))
-                if giver != taker and now.shares[giver] > step
-            ]
-            made = [m for m in map(self.tuned, moves) if m and m.interval < found.interval * 0.9995]
-            if made:
-                found = min(made, key=lambda m: m.interval)
-            else:
-                step //= 2
+        """Shares dealt again for the plan, and the plan made again for them, as long as the relaxed value falls."""
+        while not out_of_time():
+            other = self.tuned(self.dealt(found))
+            if other is None or other.interval >= found.interval * 0.9995:
+                break
+            found = other
         return found
+
+    def dealt(self, found: Tuned) -> Candidate:
+        """The shares near those of a candidate with which its chunks take the least time one after another, under its
+        plan: exact, as no chunk's time depends on the share of another."""
+        now, on, total = found.candidate, found.relaxed.on, self.space.shares
+        least: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}  # of the chunks so far, by the shares they take
+        for c, own in enumerate(now.shares):
+            near = {max(self.least_share, min(total, own + step)) for step in FAR_SHARES}
+            cycles = {share: self.busy(found, c, on, now.levels[c], share) for share in sorted(near)}
+            made: dict[int, tuple[int, tuple[int, ...]]] = {}
+            for (taken, (sum_, shares)), (share, more) in product(least.items(), cycles.items()):
+                if taken + share <= total:
+                    other = (sum_ + more, (*shares, share))
+                    made[taken + share] = min(made.get(taken + share, other), other)
+            least = made
+        return replace(now, shares=least[total][1])
 
     def exact(self, found: Tuned) -> Tuned:
         """The same candidate with the program solved in integers, to the end: a bound nearer to what a plan reaches."""
@@ -431,7 +440,3 @@ def shared_out(parts: list[float], total: int, least: int = 1) -> tuple[int, ...
         order = sorted(range(len(parts)), key=lambda i: (shares[i] / max(parts[i], 1e-9), i), reverse=step < 0)
         shares[next(i for i in order if shares[i] + step >= least)] += step
     return tuple(shares)
-
-
-def _moved(shares: tuple[int, ...], giver: int, taker: int, count: int) -> tuple[int, ...]:
-    return tuple(s + count * ((i == taker) - (i == giver)) for i, s in enumerate(shares))
