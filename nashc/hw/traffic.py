@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nashc.core.design import Traffic, Work
+from nashc.core.design import Placement, Traffic, Work
 from nashc.core.number import Ints, ceil_div
 from nashc.hw.dataflows import INPUT_DIMS, OUTPUT_DIMS, WEIGHT_DIMS, Dataflow
 from nashc.hw.latency import Site, array_depth, drain_cycles, exposed_cycles, post_lanes, reduction_taps
@@ -79,8 +79,11 @@ def volumes(work: Work, extents: Extents, flow: Dataflow) -> Volumes:
 
 def traffic(work: Work, site: Site, tiles: Tiles, flow: Dataflow) -> Traffic:
     """Bits moved by the first mapping of `tiles`, by place and direction."""
-    moved = volumes(work, Extents.of(work, tiles), flow)
-    place = site.placement
+    return by_place(volumes(work, Extents.of(work, tiles), flow), site.placement)
+
+
+def by_place(moved: Volumes, place: Placement) -> Traffic:
+    """What the first mapping moves where, with its operands in these places."""
     reads = [(moved.input, place.inputs[0]), (moved.weight, place.weights)]
     reads += list(zip(moved.extras, place.inputs[1:], strict=True))
     return Traffic(

@@ -19,7 +19,7 @@ from nashc.hw.latency import Site
 from nashc.hw.machine import PAGE_BITS, URAM_PAGES, Machine, pages, stored_weights
 from nashc.hw.schedule import Lifetime, Task
 from nashc.hw.tiles import Extents, Tiles
-from nashc.hw.traffic import issue_total, traffic
+from nashc.hw.traffic import Volumes, by_place, issue_total, volumes
 from nashc.search.mapping import Best, layer_on
 from nashc.search.space import work_of
 
@@ -241,8 +241,17 @@ def _row_pj(
 def _energy_pj(
     energy: Energy, work: Work, chunk: Chunk, machine: Machine, placement: Placement, mapping: Mapping
 ) -> float:
-    site = Site(chunk.unroll, chunk.dram_bits, replace(machine, post_lanes=chunk.post_lanes), placement)
-    tiles = Tiles.of([mapping.tile])
-    moved = traffic(work, site, tiles, DATAFLOWS.get(mapping.dataflow))
-    issue = int(issue_total(work, site, Extents.of(work, tiles))[0])
-    return layer_pj(energy, work, chunk, issue, moved)
+    machine = replace(machine, post_lanes=chunk.post_lanes)
+    moved, issue = _moved(work, Site(chunk.unroll, chunk.dram_bits, machine, _AWAY), mapping)
+    return layer_pj(energy, work, chunk, issue, by_place(moved, placement))
+
+
+_AWAY = Placement((), False, False)
+
+
+@lru_cache(maxsize=100_000)
+def _moved(work: Work, site: Site, mapping: Mapping) -> tuple[Volumes, int]:
+    """Bits that a mapping moves and its issue cycles, which do not depend on the places of the operands."""
+    extents = Extents.of(work, Tiles.of([mapping.tile]))
+    moved = volumes(work, extents, DATAFLOWS.get(mapping.dataflow))
+    return moved, int(issue_total(work, site, extents)[0])
