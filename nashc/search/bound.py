@@ -23,14 +23,13 @@ from scipy.optimize import linprog
 from nashc.board import Energy
 from nashc.core.network import Layer, Network
 from nashc.hw.energy import operation_pj
-from nashc.hw.machine import PAGE_BITS, PARTIAL_SUM_BITS, pages
+from nashc.hw.machine import PAGE_BITS, PARTIAL_SUM_BITS, Machine, pages
 from nashc.hw.resources import ACTIVATION_BITS
 from nashc.search.coarse import BoundedSlot, choose, front, issue_bound
 from nashc.search.memory import TOLERANCE, quiet
 
 PAGE_PRICES = (0.6, 1.2, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 """Prices of a page-cycle that are tried, in units of the DRAM cycles that a page takes over one interval."""
-SHARE_STEPS = 16
 HALVINGS = 9
 PRECISION = 0.003
 
@@ -99,32 +98,47 @@ class Priced:
 
 
 def priced(
-    slot: BoundedSlot, index: np.ndarray, costs: np.ndarray, moved: list[list[Operand]], dram_bits: float,
-    room: int, at_least: float,
+    slot: BoundedSlot, index: np.ndarray, costs: np.ndarray, moved: list[list[Operand]], dram_bits: int,
+    shares: int, room: int, at_least: float,
 ) -> Priced:  # fmt: skip
     """The options `index` of a slot whose layers move `moved`; `costs` are the resources of those options."""
-    rates = dram_bits * np.arange(1, SHARE_STEPS + 1) / SHARE_STEPS
+    known = [(share / shares, dram_bits * share // shares) for share in range(1, shares + 1)]
+    taken, rates = np.array([one for one in known if one[1]], dtype=np.float64).T
     page_prices = np.array(PAGE_PRICES) * PAGE_BITS / dram_bits / at_least
-    busy = np.zeros((len(index), SHARE_STEPS))
-    with_pages = np.zeros((len(page_prices), len(index), SHARE_STEPS))
+    busy = np.zeros((len(index), len(rates)))
+    with_pages = np.zeros((len(page_prices), len(index), len(rates)))
     for row, layer in zip(slot.row_of_layer, moved, strict=True):
         compute = slot.bounds[row, index].astype(np.float64)
-        always = sum(o.bits for o in layer if not o.optional)
+        always = [o for o in layer if not o.optional]
         choices = [o for o in layer if o.optional]
-        busy += np.maximum(compute[:, None], always / rates)
+        busy += np.maximum(compute[:, None], dram_cycles(always, rates, slot.machine))
         least = np.full(with_pages.shape, np.inf)
         for kept in product((False, True), repeat=len(choices)):
             running = sum(o.pages for o, on in zip(choices, kept, strict=True) if on)
             if running > room:
                 continue
-            away = always + sum(o.bits for o, on in zip(choices, kept, strict=True) if not on)
+            away = always + [o for o, on in zip(choices, kept, strict=True) if not on]
             pinned = sum(o.pinned for o, on in zip(choices, kept, strict=True) if on) * at_least
             held = page_prices[:, None] * (running * compute + pinned)
-            np.minimum(least, np.maximum(compute[:, None], away / rates) + held[:, :, None], out=least)
+            np.minimum(
+                least,
+                np.maximum(compute[:, None], dram_cycles(away, rates, slot.machine)) + held[:, :, None],
+                out=least,
+            )
         with_pages += least
-    # a share in (s - 1, s] steps has at most the rate of s and takes more than s - 1
-    taken = (np.arange(SHARE_STEPS) + 0.01) / SHARE_STEPS
     return Priced(index, costs, taken, busy, with_pages, page_prices)
+
+
+def dram_cycles(away: list[Operand], rates: np.ndarray, machine: Machine) -> np.ndarray:
+    """Fewest cycles of a layer whose operands in DRAM are these, at each rate: each is a transfer of its own at least
+    (the DRAM's part of nashc/hw/traffic.py:cycles_bound)."""
+    bits = sum(o.bits for o in away)
+    if not bits:
+        return np.zeros_like(rates)
+    bursts = max(len(away), bits // machine.burst_bits)
+    waits = machine.burst_overhead * bursts + machine.burst_latency * len(away)
+    cycles: np.ndarray = bits / rates + waits + 3 * machine.step_overhead + machine.layer_overhead
+    return cycles
 
 
 def least_possible(
@@ -149,8 +163,8 @@ def least_possible(
         else:
             high = middle
             found = [
-                (int(own[0, p]), (int(own[1, p]) + 1) / SHARE_STEPS)
-                for (_, own), p in zip(rows, choice.picks, strict=True)
+                (int(own[0, p]), float(slot.shares[own[1, p]]))
+                for slot, (_, own), p in zip(slots, rows, choice.picks, strict=True)
             ]
         if high <= low * (1 + PRECISION):
             break
@@ -199,8 +213,8 @@ def path_cycles(
         total = np.zeros(len(slot.options))
         for i, row, operands_ in zip(slot.options.slot.layers, slot.row_of_layer, layers, strict=True):
             if i in path:
-                always = sum(o.bits for o in operands_ if not o.optional)
-                total += np.maximum(slot.bounds[row], always / dram_bits)
+                always = [o for o in operands_ if not o.optional]
+                total += np.maximum(slot.bounds[row], dram_cycles(always, np.array([float(dram_bits)]), slot.machine))
         values.append(total)
     return values
 

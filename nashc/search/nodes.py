@@ -297,7 +297,9 @@ class Nodes:
             made = []
             for slot, cost, layers in zip(node.slots, costs, moved, strict=True):
                 index = np.flatnonzero(slot.cycles <= high)
-                made.append(priced(slot, index, cost[:, index], layers, self.dram_bits, self.room(node), low))
+                made.append(
+                    priced(slot, index, cost[:, index], layers, self.dram_bits, self.space.shares, self.room(node), low)
+                )
             bound, node.picks = least_possible(made, limits, self.room(node), low, high)
             if node.picks is not None or high >= most or bound < high:
                 break

@@ -15,7 +15,7 @@ from nashc.core.options import OBJECTIVES
 from nashc.hw.machine import PAGE_BITS
 from nashc.hw.schedule import busy, latency
 from nashc.search import nodes
-from nashc.search.bound import SHARE_STEPS, Operand, least_product, unheld_pj
+from nashc.search.bound import Operand, least_product, unheld_pj
 from nashc.search.coarse import BoundedSlot
 from nashc.search.finish import objective_of
 from nashc.search.memory import least_interval
@@ -155,7 +155,8 @@ def test_shares_and_page_cycles_of_every_plan_are_within_what_there_is(search, s
     assume(search.rebound(node))
     asked = []
     for tables in accelerators(search, node, chance, 2):
-        dram = [-(-chunk.dram_bits * SHARE_STEPS // search.dram_bits) - 1 for chunk in tables.accelerator.chunks]
+        rates = [search.dram_bits * s // search.space.shares for s in range(1, search.space.shares + 1)]
+        dram = [[r for r in rates if r].index(chunk.dram_bits) for chunk in tables.accelerator.chunks]
         start = least_interval(tables, tables.room, integer=True)
         for made in [*plans(tables, chance, 3), plan(tables, start, TRIES)]:
             with pytest.MonkeyPatch.context() as patch:  # the tables that the bound is made of, at this interval
