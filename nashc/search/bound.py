@@ -108,10 +108,10 @@ def priced(
     busy = np.zeros((len(index), len(rates)))
     with_pages = np.zeros((len(page_prices), len(index), len(rates)))
     for row, layer in zip(slot.row_of_layer, moved, strict=True):
-        compute = slot.bounds[row, index].astype(np.float64)
+        compute = slot.bounds[row, index].astype(np.float64)[:, None]
         always = [o for o in layer if not o.optional]
         choices = [o for o in layer if o.optional]
-        busy += np.maximum(compute[:, None], dram_cycles(always, rates, slot.machine))
+        busy += np.maximum(compute, dram_cycles(always, rates, slot.machine))
         least = np.full(with_pages.shape, np.inf)
         for kept in product((False, True), repeat=len(choices)):
             running = sum(o.pages for o, on in zip(choices, kept, strict=True) if on)
@@ -119,12 +119,8 @@ def priced(
                 continue
             away = always + [o for o, on in zip(choices, kept, strict=True) if not on]
             pinned = sum(o.pinned for o, on in zip(choices, kept, strict=True) if on) * at_least
-            held = page_prices[:, None] * (running * compute + pinned)
-            np.minimum(
-                least,
-                np.maximum(compute[:, None], dram_cycles(away, rates, slot.machine)) + held[:, :, None],
-                out=least,
-            )
+            cycles = np.maximum(compute, dram_cycles(away, rates, slot.machine))
+            np.minimum(least, cycles + page_prices[:, None, None] * (running * cycles + pinned), out=least)
         with_pages += least
     return Priced(index, costs, taken, busy, with_pages, page_prices)
 

@@ -44,7 +44,7 @@ WRITTEN_OUT = 2_000
 TUNED, RELIEVED, ADAPTED = 10, 4, 3
 """Nodes that are tuned; accelerators with quick plans that are relieved; and how often one is changed for its plan
 before that is improved."""
-FEW, PROMISING, WHOLE, WINNING = 30, 1.03, 0.999, 0.99
+FEW, PROMISING, WHOLE, WINNING = 30, 1.03, 0.999, 0.985
 """On networks of more layers, a plan that promises no better than so many times the best one is not improved, nor one
 whose program takes more than this share of its cycles, nor one whose program takes more than this share of the best
 plan's. On others that takes no time, and a changed accelerator may be better."""
@@ -191,7 +191,7 @@ class Search(Nodes):
                 break
             self.report("first plans", count / RELIEVED)
             made = trial.tuner.relieved(trial.tuned, RELIEF)
-            if made is not None:
+            if made is not None and made.interval / trial.tuner.batch < min(t.value for t in trials):
                 trials.append(self.trial(trial.tuner, made))
         return self.further(trials)
 
