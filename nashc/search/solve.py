@@ -45,9 +45,10 @@ TUNED, RELIEVED, ADAPTED = 10, 4, 3
 """Nodes that are tuned; accelerators with quick plans that are relieved; and how often one is changed for its plan
 before that is improved."""
 FEW, PROMISING, WHOLE, WINNING = 30, 1.03, 0.999, 0.985
-"""On networks of more layers, a plan that promises no better than so many times the best one is not improved, nor one
-whose program takes more than this share of its cycles, nor one whose program takes more than this share of the best
-plan's. On others that takes no time, and a changed accelerator may be better."""
+"""On networks of more layers, planning ends where none promises to come within so many times the best plan, or as near
+to it as that is to its own program; and it leaves out plans whose program takes more than this share of their cycles, and
+those whose program takes more than this share of the best plan's. On others that takes no time, and a changed accelerator
+may be better."""
 SETTLED = 1.0001
 """A value so near to its bound is about the best there is: smaller batches may have the same."""
 MOST_COUNTED = 2**63 - 1
@@ -211,7 +212,7 @@ class Search(Nodes):
                 break
             self.report("thorough plans", count / PARTS)
             trial = min(promised, key=promised.__getitem__)
-            if promised.pop(trial) > best.value * promising:
+            if promised.pop(trial) > best.value * max(promising, best.value / best.least):
                 break
             if trial is not best and trial.least > best.value * winning:
                 continue
