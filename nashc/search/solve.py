@@ -46,9 +46,9 @@ TUNED, RELIEVED, ADAPTED = 10, 4, 3
 before that is improved."""
 FEW, PROMISING, WHOLE, WINNING = 30, 1.03, 0.999, 0.985
 """On networks of more layers, planning ends where none promises to come within so many times the best plan, or as near
-to it as that is to its own program; and it leaves out plans whose program takes more than this share of their cycles, and
-those whose program takes more than this share of the best plan's. On others that takes no time, and a changed accelerator
-may be better."""
+to it as that is to its own program; and it leaves out plans whose program takes more than this share of their cycles,
+and those whose program takes more than this share of the best plan's. On others that takes no time, and a changed
+accelerator may be better."""
 SETTLED = 1.0001
 """A value so near to its bound is about the best there is: smaller batches may have the same."""
 MOST_COUNTED = 2**63 - 1
