@@ -88,12 +88,13 @@ class Priced:
     with_pages: np.ndarray
     prices: np.ndarray
 
-    def columns(self, interval: float) -> tuple[np.ndarray, np.ndarray]:
+    def columns(self, interval: float, spared: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """Resources, share and page-cycles of every (option, share) that can keep within an interval, and which they
-        are."""
-        options, shares = np.nonzero(self.busy <= interval)
+        are. With `spared`, every other share alone, which takes so much less than it is."""
+        options, shares = np.nonzero(self.busy[:, 1::2] <= interval) if spared else np.nonzero(self.busy <= interval)
+        shares = 2 * shares + 1 if spared else shares
         need = ((self.with_pages[:, options, shares] - interval) / self.prices[:, None]).max(axis=0, initial=0.0)
-        table = np.vstack([self.costs[:, options], self.shares[shares][None, :], need[None, :]])
+        table = np.vstack([self.costs[:, options], self.shares[shares][None, :] - spared, need[None, :]])
         return table, np.stack([self.index[options], shares])
 
 
@@ -138,17 +139,17 @@ def dram_cycles(away: list[Operand], rates: np.ndarray, machine: Machine) -> np.
 
 
 def least_possible(
-    slots: list[Priced], limits: np.ndarray, memory: float, low: float, high: float
+    slots: list[Priced], limits: np.ndarray, memory: float, low: float, high: float, spared: float = 0.0
 ) -> tuple[float, list[tuple[int, float]] | None]:
     """(the largest interval found to be impossible, an option and a share for each slot just above it).
 
-    `low` is a bound already. No choice: even `high` is impossible.
+    `low` is a bound already. No choice: even `high` is impossible, or none was found.
     """
     found = None
     impossible = low
     for turn in range(HALVINGS):
         middle = high if turn == 0 else (low + high) / 2
-        rows = [slot.columns(middle) for slot in slots]
+        rows = [slot.columns(middle, spared) for slot in slots]
         choice = choose([table for table, _ in rows], np.concatenate([limits, [1.0, memory * middle]]))
         if choice.picks is None:
             if choice.impossible:

@@ -43,6 +43,9 @@ from nashc.search.space import (
 Progress = Callable[[str, float], None]
 GALLOP = 1.3
 """How far above a node's bound the better bound is looked for at first."""
+FEW_SLOTS, SPARED = 4, 0.01
+"""Whole shares of the DRAM for more slots are hard to find at once. What tuning starts from is then looked for with
+half of the shares to choose from, the least of which takes so little."""
 ENDLESS = 1e18
 """Cycles of no interval: a node that is impossible up to here is impossible."""
 MOST_BOUNDED = 64
@@ -307,6 +310,9 @@ class Nodes:
                 node.bound = float("inf")
                 return
             low, high = high, min(most, GALLOP * high)
+        if bound < high and (node.picks is None or len(node.slots) > FEW_SLOTS):
+            spared = (2 - SPARED) / self.space.shares
+            node.picks = least_possible(made, limits, self.room(node), bound, high, spared)[1] or node.picks
         node.bound = max(node.bound, bound / node.batch)
 
     def bound_total(

@@ -192,7 +192,7 @@ class Search(Nodes):
                 break
             self.report("first plans", count / RELIEVED)
             made = trial.tuner.relieved(trial.tuned, RELIEF)
-            if made is not None and made.interval / trial.tuner.batch < min(t.value for t in trials):
+            if made is not None:
                 trials.append(self.trial(trial.tuner, made))
         return self.further(trials)
 
