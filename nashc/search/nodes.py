@@ -164,11 +164,12 @@ class Nodes:
         limits = (self.options.max_lut, self.options.max_dsp, self.options.max_bram36)
         lanes = lanes_of(slot, self.board, self.options.objective)
         key = (slot, self.network, self.board, *limits, lanes, batch, self.space)
-        if key not in _BOUNDED:
-            while len(_BOUNDED) >= MOST_BOUNDED:
-                _BOUNDED.pop(next(iter(_BOUNDED)), None)
-            _BOUNDED[key] = self._bounded(slot, batch)
-        return replace(_BOUNDED[key], bounds=_BOUNDED[key].bounds.copy())  # a search sharpens its own
+        known = _BOUNDED.get(key)
+        if known is None:
+            for oldest in list(_BOUNDED)[: max(0, len(_BOUNDED) + 1 - MOST_BOUNDED)]:  # threads may search at once
+                _BOUNDED.pop(oldest, None)
+            known = _BOUNDED[key] = self._bounded(slot, batch)
+        return replace(known, bounds=known.bounds.copy())  # a search sharpens its own
 
     def _bounded(self, slot: Slot, batch: int) -> BoundedSlot:
         table = self.options_of(slot)

@@ -199,8 +199,8 @@ class Search(Nodes):
     def further(self, trials: list[Trial]) -> tuple[Planned | None, float]:
         """The best plan, after that of the accelerator which promises most was improved, again and again: a plan not
         yet tried to come about half way to its program, one that was improved to win as much again, unless its
-        accelerator stays as it is and the plan hardly changed. On networks of many
-        layers until none promises enough, and without those that are at their program already."""
+        accelerator stays as it is and the plan hardly changed. On networks of many layers until none promises enough,
+        and without those that are at their program already or whose program could hardly win."""
         if not trials:
             return None, float("inf")
         many = len(self.network.layers) > FEW
