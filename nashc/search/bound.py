@@ -30,8 +30,8 @@ from nashc.search.memory import TOLERANCE, quiet
 
 PAGE_PRICES = (0.6, 1.2, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 """Prices of a page-cycle that are tried, in units of the DRAM cycles that a page takes over one interval."""
-HALVINGS = 9
-PRECISION = 0.003
+HALVINGS, PRECISION = 9, 0.003
+"""Bisections end after so many halvings, or when what is impossible and what is possible differ by no more than that."""
 
 
 @dataclass(frozen=True, slots=True)
