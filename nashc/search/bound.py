@@ -31,7 +31,7 @@ from nashc.search.memory import TOLERANCE, quiet
 PAGE_PRICES = (0.6, 1.2, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 """Prices of a page-cycle that are tried, in units of the DRAM cycles that a page takes over one interval."""
 HALVINGS, PRECISION = 9, 0.003
-"""Bisections end after so many halvings, or when what is impossible and what is possible differ by no more than that."""
+"""Bisections end after so many halvings, or when what is impossible and what is possible are as near as that."""
 
 
 @dataclass(frozen=True, slots=True)

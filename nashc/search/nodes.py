@@ -270,9 +270,10 @@ class Nodes:
             if layer.unit is Unit.HOST
         )
 
-    def strengthen(self, node: Node, value: float) -> None:
+    def strengthen(self, node: Node, value: float, *, twice: bool = False) -> None:
         """The node's last bound, with DRAM and memory in it, looked for below `value`; and the options and parts of the
-        DRAM that attain it."""
+        DRAM that attain it. `twice`: also with half of the shares, each of which takes less than any that gives as
+        much; that bound is lower, but is found where the other is not."""
         node.final = True
         costs, limits = self.costs(node)
         slot_of = [-1] * len(self.network.layers)
@@ -311,9 +312,13 @@ class Nodes:
                 node.bound = float("inf")
                 return
             low, high = high, min(most, GALLOP * high)
-        if bound < high and (node.picks is None or len(node.slots) > FEW_SLOTS):
+        start = node.picks is None or len(node.slots) > FEW_SLOTS
+        if bound < high and (start or twice):
             spared = (2 - SPARED) / self.space.shares
-            node.picks = least_possible(made, limits, self.room(node), bound, high, spared)[1] or node.picks
+            again, picks = least_possible(made, limits, self.room(node), bound, high, spared)
+            node.picks = picks or node.picks if start else node.picks
+            if twice and made[0].busy.shape[1] % 2 == 0:  # else the whole DRAM is not among them
+                bound = again
         node.bound = max(node.bound, bound / node.batch)
 
     def bound_total(
@@ -352,7 +357,7 @@ class Nodes:
         for slot in node.slots:
             slot.sharpen(np.flatnonzero(slot.cycles <= value * node.batch))
         if self.rebound(node):
-            self.strengthen(node, value)
+            self.strengthen(node, value, twice=True)
         else:
             node.bound = float("inf")
 
