@@ -1,10 +1,10 @@
 """A node's bound with memory and DRAM in it: what the coarse stage leaves out.
 
 At an interval X, a slot's option i with a share s of the DRAM keeps its layers busy for at least the sum of
-max(compute, DRAM bits / s). What is not moved must be on chip, and takes pages x time there: a feature map at least
+max(compute, DRAM cycles at s). What is not moved must be on chip, and takes pages x time there: a feature map at least
 while its layer runs, pinned weights for the whole interval. For any price w of a page-cycle,
 
-    busy + w x (page-cycles)  >=  L(w) = sum over layers of the least of max(compute, DRAM bits / s) + w x page-cycles
+    busy + w x (page-cycles)  >=  L(w) = sum over layers of the least of max(compute, DRAM cycles) + w x page-cycles
 
 over all placements of that layer. Busy is at most X, so the slot needs at least (L(w) - X) / w page-cycles; all slots
 together have memory x X. Shares and page-cycles are then two more resources beside LUTs, DSPs and BRAM, and X is
@@ -91,8 +91,9 @@ class Priced:
     def columns(self, interval: float, spared: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """Resources, share and page-cycles of every (option, share) that can keep within an interval, and which they
         are. With `spared`, every other share alone, which takes so much less than it is."""
-        options, shares = np.nonzero(self.busy[:, 1::2] <= interval) if spared else np.nonzero(self.busy <= interval)
-        shares = 2 * shares + 1 if spared else shares
+        first, step = (1, 2) if spared else (0, 1)
+        options, shares = np.nonzero(self.busy[:, first::step] <= interval)
+        shares = first + step * shares
         need = ((self.with_pages[:, options, shares] - interval) / self.prices[:, None]).max(axis=0, initial=0.0)
         table = np.vstack([self.costs[:, options], self.shares[shares][None, :] - spared, need[None, :]])
         return table, np.stack([self.index[options], shares])
@@ -205,13 +206,13 @@ def path_cycles(
     slots: list[BoundedSlot], moved: list[list[list[Operand]]], path: set[int], dram_bits: float
 ) -> list[np.ndarray]:
     """For each slot, the least cycles of its layers on a path of dependencies, on each option."""
-    values = []
+    values, whole = [], np.array([float(dram_bits)])
     for slot, layers in zip(slots, moved, strict=True):
         total = np.zeros(len(slot.options))
         for i, row, operands_ in zip(slot.options.slot.layers, slot.row_of_layer, layers, strict=True):
             if i in path:
                 always = [o for o in operands_ if not o.optional]
-                total += np.maximum(slot.bounds[row], dram_cycles(always, np.array([float(dram_bits)]), slot.machine))
+                total += np.maximum(slot.bounds[row], dram_cycles(always, whole, slot.machine))
         values.append(total)
     return values
 

@@ -316,7 +316,8 @@ class Nodes:
         if bound < high and (start or twice):
             spared = (2 - SPARED) / self.space.shares
             again, picks = least_possible(made, limits, self.room(node), bound, high, spared)
-            node.picks = picks or node.picks if start else node.picks
+            if start:
+                node.picks = picks or node.picks
             if twice and made[0].busy.shape[1] % 2 == 0:  # else the whole DRAM is not among them
                 bound = again
         node.bound = max(node.bound, bound / node.batch)

@@ -23,7 +23,6 @@ from nashc.hw.machine import PAGE_BANKS
 from nashc.hw.resources import usable
 from nashc.search.coarse import (
     BoundedSlot,
-    bounded_slot,
     busy_bound,
     front,
     least_interval,
@@ -112,10 +111,7 @@ class Survey:
 
     def _bounded(self, network: Network, slots: Sequence[Slot]) -> list[BoundedSlot]:
         nodes = Nodes(network, self.board, self.options)
-        return [
-            bounded_slot(nodes.options_of(s), network, self.batch, nodes.machine, nodes.dram_bits, nodes.space)
-            for s in slots
-        ]
+        return [nodes.bounded(slot, self.batch) for slot in slots]
 
     def _table(self, parts: Sequence[SlotOptions]) -> Table:
         """All options of the parts, each once, with buffers for the most second operands of any."""

@@ -245,8 +245,10 @@ struct Tiling {
             compute *= e[d].count == 1 ? full : (e[d].count - 1) * full + rest;
         }
         compute += steps * layer.depth;
-        return compute + (steps + 2) * layer.p.step_overhead + layer.p.layer_overhead;
+        return compute + overhead(layer);
     }
+
+    i64 overhead(const Layer& layer) const { return (steps + 2) * layer.p.step_overhead + layer.p.layer_overhead; }
 
     void expose(const Layer& layer) {
         for (int d = 0; d < DIMS; d++) first.d[d] = e[d].first, last.d[d] = e[d].end();
@@ -312,8 +314,7 @@ struct Tiling {
         const i64 handshakes = p.burst_overhead * std::max(bursts, dram / p.burst_bits);
         dram = ceil_div(dram, p.dram_bits) + handshakes + p.burst_latency * bursts;
         const i64 post = ceil_div(outputs, layer.outputs_lanes);
-        return std::max(compute + edges, std::max(dram, std::max(read, post))) + (steps + 2) * p.step_overhead +
-               p.layer_overhead;
+        return std::max(compute + edges, std::max(dram, std::max(read, post))) + overhead(layer);
     }
 };
 
@@ -330,12 +331,12 @@ class Schedule {
     unsigned inner[DIMS + 1];  // moving loops at this level and inside it
     Position at[DIMS][5];
     Sizes fixed;
-    i64 compute, edges, steps;
+    i64 ideal;  // cycles, if the array never waits for a port between the first tile and the last
     mutable i64 stalled = 0;
 
   public:
     Schedule(const Layer& l, const Tiling& tiling, const Flow& flow)
-        : layer(l), fixed(tiling.first), compute(tiling.compute), edges(tiling.edges), steps(tiling.steps) {
+        : layer(l), fixed(tiling.first), ideal(tiling.compute + tiling.edges + tiling.overhead(l)) {
         for (int i = 0; i < DIMS; i++)
             if (tiling.active >> flow.loops[i] & 1) loops[rank++] = int(flow.loops[i]);
         inner[rank] = 0;
@@ -345,7 +346,6 @@ class Schedule {
 
     // The cycles, or any number above `most` if they are more.
     i64 cycles(i64 most) const {
-        const i64 ideal = compute + edges + (steps + 2) * layer.p.step_overhead + layer.p.layer_overhead;
         Sizes here = fixed;
         stalled = 0;
         walk(0, here, -1, -1, false, false, 1, most - ideal);
